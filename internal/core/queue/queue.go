@@ -1,0 +1,216 @@
+// Package queue holds jobs and their attempts: what they are, their states, the
+// legal moves, and the order in which they are served. Which node serves which
+// is core/pool's.
+package queue
+
+import (
+	"slices"
+	"time"
+
+	"github.com/ebb-compute/ebb/internal/core/row"
+)
+
+// Run is a job as its user wants it. Written by app. SDK v1 runs, ARM jobs and
+// MLflow runs are all projections of it.
+type Run struct {
+	ID          string // guid, ours: the runUuid of run history
+	Name        string // the run id that clients use, as typed
+	Workspace   string // lower-case ARM id
+	Document    string // ID of its [row.Job] document
+	Cluster     string // lower-case ARM id of the compute
+	Nodes       int    // all or none start (gang); at least 1
+	Priority    int    // higher first; 0 is normal
+	Submitted   time.Time
+	TimeLimit   time.Duration // of one attempt's running; 0: none
+	MaxAttempts int           // how often node loss may start it again, first included; 0: 3
+	Cancel      bool          // the user wants it to end
+	CancelWhy   string
+}
+
+// Key implements [row.Row].
+func (r Run) Key() row.Key { return row.Key{Kind: row.Run, ID: r.ID} }
+
+// Index implements [row.Row].
+func (r Run) Index() (parent, sort string) { return r.Cluster, "" }
+
+// Hot implements [row.Row]. A store cools the row when its [Status] ends.
+func (r Run) Hot() bool { return true }
+
+// State is a run's status, in Azure's words (JobStatus of the 2024-04-01 mfe.json).
+type State string
+
+// Only control moves a run that has a cluster. CancelRequested is shown by api
+// from Run.Cancel; it is a state here so that the words have one list.
+const (
+	NotStarted      State = "NotStarted"
+	Queued          State = "Queued"     // waits for nodes
+	Preparing       State = "Preparing"  // its environment is being made
+	Starting        State = "Starting"   // a node has it; no process yet
+	Running         State = "Running"    // processes run
+	Finalizing      State = "Finalizing" // processes ended; logs and outputs are on their way
+	CancelRequested State = "CancelRequested"
+	Completed       State = "Completed"
+	Failed          State = "Failed"
+	Canceled        State = "Canceled"
+)
+
+// next lists every legal move. docs/states.md is printed from it.
+var next = map[State][]State{
+	NotStarted: {Queued, Running, Completed, Failed, Canceled},
+	Queued:     {Starting, Failed, Canceled},
+	Starting:   {Preparing, Running, Finalizing, Queued, Completed, Failed, Canceled},
+	Preparing:  {Running, Finalizing, Queued, Completed, Failed, Canceled},
+	Running:    {Finalizing, Queued, Completed, Failed, Canceled},
+	Finalizing: {Queued, Completed, Failed, Canceled},
+}
+
+// CanMove reports whether a run may go from one state to another.
+func CanMove(from, to State) bool { return slices.Contains(next[from], to) }
+
+// Moves returns the table of legal moves, for the diagram.
+func Moves() map[State][]State { return next }
+
+// Final reports whether nothing follows.
+func (s State) Final() bool { return s == Completed || s == Failed || s == Canceled }
+
+// Failure says why a run failed or was stopped.
+type Failure struct {
+	Code     string // as "UserError", "NodeLost", "JobTimeout", "ImageBuildFailure"
+	Message  string // whole sentences, with the last lines of the log where a process failed
+	ExitCode int    // of the first process that failed; 0: none did
+	Node     string // where
+}
+
+// Status is what became of a run. Written by control.
+type Status struct {
+	ID       string // the run's
+	Document string // the run's
+	State    State
+	Since    time.Time // of the last change of State
+	Why      string    // one sentence: why it waits; empty when it does not
+	Attempts int       // made so far, the present one included
+	Started  time.Time // the first process of the first attempt; zero: not yet
+	Ended    time.Time // zero: not yet
+	Failure  Failure   // zero: none
+}
+
+// Key implements [row.Row].
+func (s Status) Key() row.Key { return row.Key{Kind: row.RunStatus, ID: s.ID} }
+
+// Index implements [row.Row].
+func (s Status) Index() (parent, sort string) { return "", "" }
+
+// Hot implements [row.Row].
+func (s Status) Hot() bool { return !s.State.Final() }
+
+// Phase is how far an attempt, or one member of it, has come.
+type Phase string
+
+// Phases only go forward.
+const (
+	Placed       Phase = "placed"    // recorded; its nodes are told
+	InPreparing  Phase = "preparing" // code and environment are being made
+	InRunning    Phase = "running"
+	InFinalizing Phase = "finalizing" // processes ended; logs and outputs are on their way
+	Ended        Phase = "ended"
+)
+
+// phases in order; [Phase.Rank] is the index.
+var phases = []Phase{Placed, InPreparing, InRunning, InFinalizing, Ended}
+
+// Rank orders phases.
+func (p Phase) Rank() int { return slices.Index(phases, p) }
+
+// Cause is why an attempt ended. One is chosen for the whole gang, in this order.
+type Cause string
+
+// From the one that wins over all others to the weakest.
+const (
+	ByCancel     Cause = "cancel"
+	ByTimeout    Cause = "timeout"
+	ByExit       Cause = "exit"       // a user's process ended by itself, well or not
+	BySetup      Cause = "setup"      // code or environment could not be made: the user's to mend
+	ByPreemption Cause = "preemption" // the engine took a node
+	ByNodeLoss   Cause = "node loss"  // a node or its shim died
+)
+
+// Exit is the end of one member, from the shim's record.
+type Exit struct {
+	Cause   Cause
+	Code    int    // exit code; 128+n for signal n
+	Message string // for people: what failed, with the last lines of the log
+	Started time.Time
+	Ended   time.Time
+}
+
+// Member is one node's share of an attempt.
+type Member struct {
+	Node  string
+	Phase Phase
+	Exit  Exit // set once Phase is finalizing or ended
+}
+
+// Attempt is one try to run a run. A new one needs proof that the old is dead.
+type Attempt struct {
+	ID      string // Run + "." + N: URL-safe
+	Run     string // guid
+	N       int    // 1, 2, ...
+	Cluster string
+	Fence   int64 // higher than that of any attempt before it, of any run
+	Phase   Phase // the least of its members', or Ended
+	Members []Member
+	Stop    Cause // why it is being stopped; empty: it is not
+	StopAt  time.Time
+	Placed  time.Time
+	Started time.Time // first process; zero: not yet
+}
+
+// Key implements [row.Row].
+func (a Attempt) Key() row.Key { return row.Key{Kind: row.Attempt, ID: a.ID} }
+
+// Index implements [row.Row].
+func (a Attempt) Index() (parent, sort string) { return a.Run, "" }
+
+// Hot implements [row.Row].
+func (a Attempt) Hot() bool { return a.Phase != Ended }
+
+// Task is what a run runs: kept as a [row.Task] document (JSON of this), read by
+// the agent when it is told of an attempt. Nothing in it is secret.
+type Task struct {
+	Run          string            `json:"run"`               // guid
+	Name         string            `json:"name"`              // run id
+	Workspace    string            `json:"workspace"`         // ARM id as typed
+	Experiment   string            `json:"experiment"`        // name
+	ExperimentID string            `json:"experimentId"`      // guid
+	Command      string            `json:"command,omitempty"` // for /bin/sh -c; empty: Script
+	Script       string            `json:"script,omitempty"`  // file in the code, run by the environment's python
+	Arguments    []string          `json:"arguments,omitempty"`
+	Code         string            `json:"code,omitempty"`      // ID of the [row.Snapshot]; empty: none
+	Variables    map[string]string `json:"variables,omitempty"` // the user's environment variables
+	Environment  Environment       `json:"environment"`
+	Framework    string            `json:"framework,omitempty"`
+	TimeLimit    time.Duration     `json:"timeLimit,omitempty"`
+}
+
+// Environment is what a task's processes find around them.
+type Environment struct {
+	Name        string   `json:"name,omitempty"`
+	Python      string   `json:"python,omitempty"`      // wanted version, as "3.8.13" or "3.8"; empty: any
+	Pip         []string `json:"pip,omitempty"`         // requirement lines; any: a venv is made
+	Conda       []string `json:"conda,omitempty"`       // conda packages other than python and pip, as "numpy=1.21"
+	UserManaged bool     `json:"userManaged,omitempty"` // use the machine's python as it is
+	Interpreter string   `json:"interpreter,omitempty"` // with UserManaged; default "python"
+	Image       string   `json:"image,omitempty"`       // kept; containers are not run yet
+}
+
+// Before reports whether run a is served before run b: priority, then time of
+// submission, then id.
+func Before(a, b Run) bool {
+	if a.Priority != b.Priority {
+		return a.Priority > b.Priority
+	}
+	if !a.Submitted.Equal(b.Submitted) {
+		return a.Submitted.Before(b.Submitted)
+	}
+	return a.ID < b.ID
+}

@@ -1,0 +1,98 @@
+// Package nodeproto is what server and node say to each other: types and a
+// version, nothing else.
+//
+// The agent dials one WebSocket (JSON text messages, [Path]+"connect", bearer:
+// its node token). The server says what is wanted as levels ([Desired]); the
+// agent says what is ([Report]). Either may be repeated or lost without harm.
+// Bulk goes by requests of its own, under [Path], with the same bearer:
+//
+//	GET  attempts/{attempt}/task?fence=       Order
+//	GET  snapshots/{snapshot...}              the code as a tar stream
+//	POST attempts/{attempt}/log?fence=&member=&name=&offset=   bytes appended where
+//	     offset equals the size; 200 or 409, both with LogSize
+//	PUT  attempts/{attempt}/artifacts/{path...}?fence=&member= one output file, whole
+//
+// A request whose fence is not the run's newest is answered 410: the attempt is
+// over, whatever the agent believes.
+package nodeproto
+
+import (
+	"time"
+
+	"github.com/ebb-compute/ebb/internal/core/queue"
+)
+
+// Version of the protocol. A server serves this one and the one before.
+const Version = 1
+
+// Path under which a server answers agents.
+const Path = "/ebb/nodes/v1/"
+
+// Hello is an agent's first message.
+type Hello struct {
+	Version      int      `json:"version"`
+	Node         string   `json:"node"`
+	Installation string   `json:"installation"` // whose node it is; another's is refused
+	Software     string   `json:"software"`     // version of the binary
+	Boot         string   `json:"boot"`         // kernel boot id
+	Process      string   `json:"process"`      // random, new with each start of the agent
+	Isolation    string   `json:"isolation"`    // "user+landlock", "landlock", "none"
+	Warnings     []string `json:"warnings,omitempty"`
+	Report       Report   `json:"report"`
+}
+
+// Desired is all that a node is to do, whole. A lower (Term, Revision) than one
+// already seen is ignored.
+type Desired struct {
+	Term     int64    `json:"term"`
+	Revision int64    `json:"revision"`
+	Attempts []Wanted `json:"attempts,omitempty"` // every attempt that is to be here; others are forgotten once ended
+	Drain    bool     `json:"drain,omitempty"`    // take nothing new; say Empty when nothing is left
+}
+
+// Wanted is one attempt that a node is to run, or to stop.
+type Wanted struct {
+	Attempt string        `json:"attempt"`
+	Fence   int64         `json:"fence"`
+	Member  int           `json:"member"`
+	Stop    queue.Cause   `json:"stop,omitempty"`  // SIGTERM, Grace, SIGKILL
+	Grace   time.Duration `json:"grace,omitempty"` // nanoseconds
+}
+
+// Report is all that a node has, whole.
+type Report struct {
+	Term     int64      `json:"term"` // of the Desired that it acts on
+	Revision int64      `json:"revision"`
+	Empty    bool       `json:"empty"`              // Drain was asked at Revision, and nothing is or will be here
+	Attempts []Progress `json:"attempts,omitempty"` // every attempt in the journal that is not forgotten
+}
+
+// Progress is how far an attempt has come on this node.
+type Progress struct {
+	Attempt string      `json:"attempt"`
+	Fence   int64       `json:"fence"`
+	Phase   queue.Phase `json:"phase"`            // ended: process dead, logs and outputs delivered
+	Detail  string      `json:"detail,omitempty"` // one sentence, as "installing 12 packages"
+	Exit    *queue.Exit `json:"exit,omitempty"`   // from finalizing on
+	// Started is when the first process started, on the node's clock turned
+	// into an age: how long ago it was when the report was made.
+	StartedAgo time.Duration `json:"startedAgo,omitempty"`
+}
+
+// Order is everything a node needs to run its member of an attempt.
+type Order struct {
+	Attempt   string            `json:"attempt"`
+	Fence     int64             `json:"fence"`
+	Member    int               `json:"member"`
+	Number    int               `json:"number"` // of the attempt: 1, 2, ...
+	Task      queue.Task        `json:"task"`
+	Variables map[string]string `json:"variables"` // AZUREML_*, AZ_BATCH_*: set by the server, over the user's
+	VCPUs     int               `json:"vcpus"`     // of the size; count
+	MemoryGiB float64           `json:"memoryGiB"` // of the size
+	LogName   string            `json:"logName"`   // where standard output and error go, as "user_logs/std_log.txt"
+}
+
+// LogSize answers an append: how many bytes the server has of that log.
+type LogSize struct {
+	Size int64 `json:"size"`
+}
