@@ -1,0 +1,189 @@
+// Package config is everything an administrator may set, with its defaults and
+// what is allowed. It is read from one strict YAML file, then the environment
+// (EBB_LISTEN and so on), then flags: the later wins.
+//
+// docs/ebb.sample.yaml shows every key with its default; a test loads it.
+package config
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"gopkg.in/yaml.v3"
+)
+
+// Config is the whole configuration of a server.
+type Config struct {
+	// Listen is the address of the one TLS listener. Default 127.0.0.1:8443.
+	Listen string `yaml:"listen"`
+	// Data is the folder that holds everything. Default: DefaultData.
+	Data string `yaml:"-"`
+	// Names are further host names and IP addresses that clients reach the
+	// server by; the certificate carries them. Default: none.
+	Names []string `yaml:"names"`
+	// LogLevel is debug, info, warn or error. Default info.
+	LogLevel string `yaml:"log_level"`
+	// Local is the engine on this machine.
+	Local Local `yaml:"local"`
+	// Retention says when "ebb prune" and the daily prune remove what is over.
+	Retention Retention `yaml:"retention"`
+}
+
+// Local configures the engine that runs nodes on this machine.
+type Local struct {
+	// Oversubscribe lets nodes be larger, alone or together, than the machine;
+	// they run with what it has. Off: they wait, with a reason. Default true.
+	Oversubscribe bool `yaml:"oversubscribe"`
+	// GPU is "auto" (sizes with GPUs run without where there are none, and say
+	// so) or "required" (they wait, with a reason). Default auto.
+	GPU string `yaml:"gpu"`
+	// NvidiaSMI is the program that lists GPUs. Default nvidia-smi, from PATH.
+	NvidiaSMI string `yaml:"nvidia_smi"`
+	// Readable are further paths that jobs may read, as data sets. Default: none.
+	Readable []string `yaml:"readable"`
+}
+
+// Retention bounds what is kept of jobs that are over. Zero: for ever.
+type Retention struct {
+	// Logs is how long the logs of ended jobs stay. Default 0: for ever.
+	Logs Duration `yaml:"logs"`
+	// Environments is how long an environment nobody uses stays. Default 720h.
+	Environments Duration `yaml:"environments"`
+	// EnvironmentsMaxGiB bounds the cache of environments, oldest use first. Default 20.
+	EnvironmentsMaxGiB float64 `yaml:"environments_max_gib"`
+	// Snapshots is how long code that no job of that age used stays. SDK v1
+	// reuses snapshots for ever. Default 0: for ever.
+	Snapshots Duration `yaml:"snapshots"`
+}
+
+// Duration is a time.Duration written as "36h" or "90m" in YAML.
+type Duration time.Duration
+
+// UnmarshalYAML implements yaml.Unmarshaler.
+func (d *Duration) UnmarshalYAML(n *yaml.Node) error {
+	v, err := time.ParseDuration(n.Value)
+	if err != nil || v < 0 {
+		return fmt.Errorf("line %d: %q is not a duration such as 36h or 90m", n.Line, n.Value)
+	}
+	*d = Duration(v)
+	return nil
+}
+
+// MarshalYAML implements yaml.Marshaler.
+func (d Duration) MarshalYAML() (any, error) { return time.Duration(d).String(), nil }
+
+// Default returns the configuration of a server that was told nothing.
+func Default() Config {
+	return Config{
+		Listen:    "127.0.0.1:8443",
+		Data:      DefaultData(),
+		LogLevel:  "info",
+		Local:     Local{Oversubscribe: true, GPU: "auto", NvidiaSMI: "nvidia-smi"},
+		Retention: Retention{Environments: Duration(720 * time.Hour), EnvironmentsMaxGiB: 20},
+	}
+}
+
+// DefaultData is the data folder of a user who named none: EBB_DATA, else
+// /var/lib/ebb for root, else XDG_DATA_HOME/ebb, else ~/.local/share/ebb.
+func DefaultData() string {
+	if dir := os.Getenv("EBB_DATA"); dir != "" {
+		return dir
+	}
+	if os.Geteuid() == 0 {
+		return "/var/lib/ebb"
+	}
+	if dir := os.Getenv("XDG_DATA_HOME"); dir != "" {
+		return filepath.Join(dir, "ebb")
+	}
+	home, err := os.UserHomeDir()
+	if err != nil {
+		return "ebb-data"
+	}
+	return filepath.Join(home, ".local", "share", "ebb")
+}
+
+// Load reads file over the defaults, then the environment. An empty file name
+// means Data/ebb.yaml, which need not exist; a named one must.
+func Load(file, data string) (Config, error) {
+	c := Default()
+	if data != "" {
+		c.Data = data
+	}
+	named := file != ""
+	if !named {
+		file = filepath.Join(c.Data, "ebb.yaml")
+	}
+	text, err := os.ReadFile(file)
+	switch {
+	case errors.Is(err, fs.ErrNotExist) && !named:
+	case err != nil:
+		return c, fmt.Errorf("read the configuration: %w", err)
+	default:
+		dec := yaml.NewDecoder(bytes.NewReader(text))
+		dec.KnownFields(true)
+		if err := dec.Decode(&c); err != nil && len(bytes.TrimSpace(text)) > 0 {
+			return c, fmt.Errorf("%s: %w", file, err)
+		}
+	}
+	if err := c.environment(); err != nil {
+		return c, err
+	}
+	return c, nil
+}
+
+// environment takes in what is set there.
+func (c *Config) environment() error {
+	if v := os.Getenv("EBB_LISTEN"); v != "" {
+		c.Listen = v
+	}
+	if v := os.Getenv("EBB_LOG_LEVEL"); v != "" {
+		c.LogLevel = v
+	}
+	if v := os.Getenv("EBB_LOCAL_GPU"); v != "" {
+		c.Local.GPU = v
+	}
+	if v := os.Getenv("EBB_LOCAL_OVERSUBSCRIBE"); v != "" {
+		on, err := strconv.ParseBool(v)
+		if err != nil {
+			return fmt.Errorf("EBB_LOCAL_OVERSUBSCRIBE=%q: true or false", v)
+		}
+		c.Local.Oversubscribe = on
+	}
+	return nil
+}
+
+// Validate says what is wrong with c, and what would work.
+func (c Config) Validate() error {
+	if _, port, err := net.SplitHostPort(c.Listen); err != nil || port == "" {
+		return fmt.Errorf("listen: %q is not an address such as 127.0.0.1:8443", c.Listen)
+	}
+	if c.Data == "" {
+		return errors.New("data: name a folder")
+	}
+	switch c.LogLevel {
+	case "debug", "info", "warn", "error":
+	default:
+		return fmt.Errorf("log_level: %q; it is debug, info, warn or error", c.LogLevel)
+	}
+	switch c.Local.GPU {
+	case "auto", "required":
+	default:
+		return fmt.Errorf("local.gpu: %q; it is auto or required", c.Local.GPU)
+	}
+	if c.Retention.EnvironmentsMaxGiB < 0 {
+		return fmt.Errorf("retention.environments_max_gib: %g; it is 0 (no bound) or more", c.Retention.EnvironmentsMaxGiB)
+	}
+	for _, p := range c.Local.Readable {
+		if !filepath.IsAbs(p) {
+			return fmt.Errorf("local.readable: %q is not an absolute path", p)
+		}
+	}
+	return nil
+}
