@@ -1,0 +1,11 @@
+#!/bin/sh
+# Lower your cost, Azure CLI. The "az ml" grammar is not built yet and says so by name;
+# ebb's own grammar makes the same cluster.
+set -eu
+if out=$(ebb ml computetarget create amlcompute --name lowpriocluster --vm-size Standard_NC6 --max-nodes 5 --vm-priority lowpriority 2>&1); then
+  echo "ebb ml is built: this script should now check what it made" >&2
+  exit 1
+fi
+echo "$out" | grep -q "az ml"
+ebb compute create --name lowpriocluster --size Standard_NC6 --max-instances 5 --tier low_priority
+ebb compute show --name lowpriocluster --output json

@@ -1,0 +1,53 @@
+"""Every option of AmlCompute.provisioning_configuration is checked, kept and shown."""
+from azureml.core import Workspace
+from azureml.core.compute import AmlCompute, ComputeTarget
+
+ws = Workspace.from_config()
+KEY = "ssh-rsa AAAAB3NzaC1yc2EAAAADAQABAAABAQC7 me@here"
+
+config = AmlCompute.provisioning_configuration(
+    vm_size="Standard_NC6",
+    vm_priority="lowpriority",
+    min_nodes=0,
+    max_nodes=3,
+    idle_seconds_before_scaledown=240,
+    admin_username="azureuser",
+    admin_user_ssh_key=KEY,
+    vnet_resourcegroup_name="network",
+    vnet_name="vn",
+    subnet_name="default",
+    tags={"team": "vision", "cost": "42"},
+    description="for the options test",
+    remote_login_port_public_access="Enabled",
+    identity_type="UserAssigned",
+    identity_id=[
+        f"/subscriptions/{ws.subscription_id}/resourceGroups/{ws.resource_group}"
+        "/providers/Microsoft.ManagedIdentity/userAssignedIdentities/a"
+    ],
+    location="westeurope",
+)
+cluster = ComputeTarget.create(ws, "options", config)
+cluster.wait_for_completion(show_output=True)
+
+got = ComputeTarget(ws, "options")
+raw = got.get()
+inner = raw["properties"]["properties"]
+assert got.tags == {"team": "vision", "cost": "42"}, got.tags
+assert got.description == "for the options test"
+assert inner["vmSize"].upper() == "STANDARD_NC6"
+assert inner["vmPriority"] == "LowPriority", inner["vmPriority"]
+assert inner["subnet"]["id"].endswith("/resourceGroups/network/providers/Microsoft.Network/virtualNetworks/vn/subnets/default"), inner["subnet"]
+assert inner["remoteLoginPortPublicAccess"] == "Enabled"
+assert inner["userAccountCredentials"]["adminUserName"] == "azureuser"
+assert "adminUserPassword" not in inner["userAccountCredentials"]
+assert got.scale_settings.idle_seconds_before_scaledown == 240, got.scale_settings.idle_seconds_before_scaledown
+assert raw["identity"]["type"] == "UserAssigned"
+assert raw["location"] == "westeurope", raw["location"]
+
+# A password is taken and never given back.
+config = AmlCompute.provisioning_configuration(
+    vm_size="STANDARD_D2_V2", max_nodes=1, admin_username="me", admin_user_password="Correct-Horse-9"
+)
+cluster = ComputeTarget.create(ws, "password", config)
+cluster.wait_for_completion()
+assert "Correct-Horse-9" not in str(cluster.get()), cluster.get()
