@@ -1,0 +1,75 @@
+package shim
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/ebb-compute/ebb/internal/core/queue"
+	"github.com/ebb-compute/ebb/internal/node/shim/cgroup"
+	"github.com/ebb-compute/ebb/internal/node/shim/uids"
+)
+
+// marker is the environment variable by which a sweep without user or control
+// group of the job's own knows its processes again.
+const marker = "EBB_ATTEMPT_DIR"
+
+// Sweep ends an attempt whose shim died without a record ([Died]): it kills all
+// that is left of it, found by control group, user and environment, and writes a
+// record that says so (ByNodeLoss). It holds the attempt's lock meanwhile, so a
+// shim that starts late finds itself shut out. A folder that has a record keeps
+// it; one whose shim lives is an error.
+func Sweep(dir string) (Record, error) {
+	lock, err := openLock(dir)
+	if err != nil {
+		return Record{}, err
+	}
+	defer lock.Close()
+	if err := flock(lock, unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		return Record{}, fmt.Errorf("sweep %s: its shim lives: %w", dir, err)
+	}
+	if st, ok, err := lookRecord(dir); ok || err != nil {
+		return st.Record, err
+	}
+	var s started
+	if err := readJSON(filepath.Join(dir, "started.json"), &s); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return Record{}, err
+	}
+	abs, err := filepath.Abs(dir)
+	if err != nil {
+		return Record{}, err
+	}
+	var spec Spec
+	_ = readJSON(filepath.Join(dir, "spec.json"), &spec)
+
+	group := cgroup.Open(s.Groups)
+	group.Close()
+	mine := func() []int {
+		found := append(group.PIDs(), byEnvironment(marker+"="+abs)...)
+		if s.UID != 0 && uids.Of(spec.Users, s.UID) == abs {
+			found = append(found, uids.Processes(s.UID)...)
+		}
+		return found
+	}
+	if err := killAll(mine); err != nil {
+		return Record{}, fmt.Errorf("sweep %s: %w", dir, err)
+	}
+	_ = group.Remove()
+	uids.Release(spec.Users, s.UID, abs)
+
+	rec := Record{Swept: true, Logs: logSizes(dir), Exit: queue.Exit{
+		Cause:   queue.ByNodeLoss,
+		Code:    128 + int(unix.SIGKILL),
+		Message: "The process that watches over the job died; what was left of the job was killed.",
+		Started: s.Started,
+		Ended:   time.Now().UTC(),
+	}}
+	if s.Process == 0 {
+		rec.Exit.Message = "The node died before the job's process was started."
+	}
+	return rec, writeJSON(filepath.Join(dir, "exit.json"), rec, true)
+}
