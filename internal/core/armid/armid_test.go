@@ -145,6 +145,19 @@ func TestRegion(t *testing.T) {
 	}
 }
 
+func TestRegions(t *testing.T) {
+	t.Parallel()
+	all := armid.Regions()
+	for i, p := range all {
+		if text, ok := armid.RegionText(strings.ToUpper(p.Text)); !ok || text != p.Text || armid.Region(p.Text) != p.Name {
+			t.Errorf("region %d, %+v: RegionText = %q, %v", i, p, text, ok)
+		}
+	}
+	if text, ok := armid.RegionText("atlantis"); ok {
+		t.Errorf("RegionText(atlantis) = %q", text)
+	}
+}
+
 func FuzzParse(f *testing.F) {
 	f.Add(ws)
 	f.Add(ws + "/computes/c")
