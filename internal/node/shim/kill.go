@@ -146,6 +146,7 @@ func killAll(find func() []int) error {
 	end := time.Now().Add(sweepPatience)
 	for {
 		var fds []unix.PollFd
+		var pids []int
 		for _, pid := range find() {
 			if state, parent := stat(pid); parent < 0 || state == 'Z' || state == 'X' || pid == os.Getpid() {
 				continue
@@ -158,13 +159,18 @@ func killAll(find func() []int) error {
 				return fmt.Errorf("open process %d: %w", pid, err)
 			}
 			fds = append(fds, unix.PollFd{Fd: int32(fd), Events: unix.POLLIN})
+			pids = append(pids, pid)
 		}
 		if len(fds) == 0 {
 			return nil
 		}
-		// Seen again after all are pinned: what is still found is what we pinned.
-		for _, p := range fds {
-			_ = unix.PidfdSendSignal(int(p.Fd), unix.SIGKILL, nil, 0)
+		// Found again after it was pinned, it is what we pinned, and not a stranger
+		// that came by the pid in between.
+		again := find()
+		for i, p := range fds {
+			if slices.Contains(again, pids[i]) {
+				_ = unix.PidfdSendSignal(int(p.Fd), unix.SIGKILL, nil, 0)
+			}
 		}
 		for _, p := range fds {
 			left := max(0, int(time.Until(end).Milliseconds()))

@@ -255,30 +255,34 @@ func (g *Group) limit(l Limits) error {
 // FD returns the folder to start a process in (version 2), or false.
 func (g *Group) FD() (int, bool) { return g.fd, g.fd >= 0 }
 
-// Enter puts one thread into the group, so that what it starts is in it. Version
-// 1 only: with 2 use [Group.FD].
-func (g *Group) Enter(tid int) error {
+// Enter puts one thread into the group, so that what it starts is in it, and
+// returns what takes it back; that works from inside a sandbox too, because its
+// files are open. Version 1 only: with 2 use [Group.FD].
+func (g *Group) Enter(tid int) (leave func(), err error) {
+	leave = func() {}
 	if g.version != 1 {
-		return nil
+		return leave, nil
 	}
-	for _, dir := range g.dirs {
-		if err := write(filepath.Join(dir, "tasks"), strconv.Itoa(tid)); err != nil {
-			return fmt.Errorf("enter control group: %w", err)
+	var home []*os.File
+	leave = func() {
+		for _, f := range home {
+			_, _ = f.WriteString(strconv.Itoa(tid))
+			f.Close()
 		}
 	}
-	return nil
-}
-
-// Leave takes the thread back to where it came from.
-func (g *Group) Leave(tid int) error {
-	if g.version != 1 {
-		return nil
+	for c, dir := range g.dirs {
+		f, err := os.OpenFile(g.home[c], os.O_WRONLY, 0)
+		if err != nil {
+			leave()
+			return nil, fmt.Errorf("enter control group: %w", err)
+		}
+		home = append(home, f)
+		if err := write(filepath.Join(dir, "tasks"), strconv.Itoa(tid)); err != nil {
+			leave()
+			return nil, fmt.Errorf("enter control group: %w", err)
+		}
 	}
-	var errs []error
-	for c := range g.dirs {
-		errs = append(errs, write(g.home[c], strconv.Itoa(tid)))
-	}
-	return errors.Join(errs...)
+	return leave, nil
 }
 
 // Dirs are the group's folders, for [Open].
@@ -310,20 +314,11 @@ func (g *Group) Close() {
 	}
 }
 
-// Kill sends SIGKILL to all in the group and reports how many it saw.
-func (g *Group) Kill() int {
-	n := 0
-	for _, d := range g.dirs {
-		pids := g.read(d)
-		n = max(n, len(pids))
-		if g.version == 2 && write(filepath.Join(d, "cgroup.kill"), "1") == nil {
-			continue
-		}
-		for _, pid := range pids {
-			_ = syscall.Kill(pid, syscall.SIGKILL)
-		}
-	}
-	return n
+// Kill sends SIGKILL to all in the group at once, where the kernel can (version
+// 2). It reports whether it did.
+func (g *Group) Kill() bool {
+	dir, ok := g.dirs[""]
+	return ok && write(filepath.Join(dir, "cgroup.kill"), "1") == nil
 }
 
 // PIDs lists the processes in the group.

@@ -1,0 +1,105 @@
+package shim
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// logFile keeps what a job prints. The job writes to a pipe and the shim appends
+// to the file: with the file itself a `> /dev/stdout` in a script would cut off
+// what was said before, and what a log holds only ever grows.
+type logFile struct {
+	file *os.File
+	r    *os.File
+	w    int // the job's end; blocking, as programs expect
+	done chan struct{}
+	lost int64 // bytes that the disk did not take
+}
+
+func openLog(path string) (*logFile, error) {
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return nil, fmt.Errorf("make log folder: %w", err)
+	}
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("open log: %w", err)
+	}
+	var p [2]int
+	if err := unix.Pipe2(p[:], unix.O_CLOEXEC); err != nil {
+		f.Close()
+		return nil, fmt.Errorf("make log pipe: %w", err)
+	}
+	_ = unix.SetNonblock(p[0], true)
+	l := &logFile{file: f, r: os.NewFile(uintptr(p[0]), "log pipe"), w: p[1], done: make(chan struct{})}
+	go l.copy()
+	return l, nil
+}
+
+// give lets a user open the pipe by name, as /dev/stdout.
+func (l *logFile) give(uid int) error { return unix.Fchown(l.w, uid, uid) }
+
+// started lets go of the job's end.
+func (l *logFile) started() {
+	if l.w >= 0 {
+		unix.Close(l.w)
+		l.w = -1
+	}
+}
+
+func (l *logFile) copy() {
+	defer close(l.done)
+	buf := make([]byte, 64<<10)
+	for {
+		n, err := l.r.Read(buf)
+		l.write(buf[:n])
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			break
+		}
+		if err != nil {
+			return
+		}
+	}
+	// Nobody of the job is left, but somebody may still hold its end open: take
+	// what is there and go.
+	conn, err := l.r.SyscallConn()
+	if err != nil {
+		return
+	}
+	_ = conn.Control(func(fd uintptr) {
+		for {
+			n, err := unix.Read(int(fd), buf)
+			if errors.Is(err, unix.EINTR) {
+				continue
+			}
+			if n <= 0 {
+				return
+			}
+			l.write(buf[:n])
+		}
+	})
+}
+
+func (l *logFile) write(b []byte) {
+	n, err := l.file.Write(b)
+	if err != nil {
+		l.lost += int64(len(b) - n) // a job does not stop because a disk is full
+	}
+}
+
+// close makes the log final and durable.
+func (l *logFile) close() {
+	l.started()
+	_ = l.r.SetReadDeadline(time.Unix(1, 0))
+	<-l.done
+	if l.lost > 0 {
+		_, _ = fmt.Fprintf(l.file, "\n[ebb] %d bytes of output could not be written\n", l.lost)
+	}
+	_ = l.file.Sync()
+	_ = l.file.Close()
+	_ = l.r.Close()
+}
