@@ -23,7 +23,8 @@ import (
 type Config struct {
 	// Listen is the address of the one TLS listener. Default 127.0.0.1:8443.
 	Listen string `yaml:"listen"`
-	// Data is the folder that holds everything. Default: DefaultData.
+	// Data is the folder that holds everything. No default here: it is where
+	// clients look for their file too (client.DefaultDataDir).
 	Data string `yaml:"-"`
 	// Names are further host names and IP addresses that clients reach the
 	// server by; the certificate carries them. Default: none.
@@ -83,39 +84,17 @@ func (d Duration) MarshalYAML() (any, error) { return time.Duration(d).String(),
 func Default() Config {
 	return Config{
 		Listen:    "127.0.0.1:8443",
-		Data:      DefaultData(),
 		LogLevel:  "info",
 		Local:     Local{Oversubscribe: true, GPU: "auto", NvidiaSMI: "nvidia-smi"},
 		Retention: Retention{Environments: Duration(720 * time.Hour), EnvironmentsMaxGiB: 20},
 	}
 }
 
-// DefaultData is the data folder of a user who named none: EBB_DATA, else
-// /var/lib/ebb for root, else XDG_DATA_HOME/ebb, else ~/.local/share/ebb.
-func DefaultData() string {
-	if dir := os.Getenv("EBB_DATA"); dir != "" {
-		return dir
-	}
-	if os.Geteuid() == 0 {
-		return "/var/lib/ebb"
-	}
-	if dir := os.Getenv("XDG_DATA_HOME"); dir != "" {
-		return filepath.Join(dir, "ebb")
-	}
-	home, err := os.UserHomeDir()
-	if err != nil {
-		return "ebb-data"
-	}
-	return filepath.Join(home, ".local", "share", "ebb")
-}
-
 // Load reads file over the defaults, then the environment. An empty file name
-// means Data/ebb.yaml, which need not exist; a named one must.
+// means ebb.yaml in the data folder, which need not exist; a named one must.
 func Load(file, data string) (Config, error) {
 	c := Default()
-	if data != "" {
-		c.Data = data
-	}
+	c.Data = data
 	named := file != ""
 	if !named {
 		file = filepath.Join(c.Data, "ebb.yaml")

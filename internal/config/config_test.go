@@ -67,6 +67,7 @@ func TestValidateSaysWhatWouldWork(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			c := config.Default()
+			c.Data = "/data"
 			tc.spoil(&c)
 			if err := c.Validate(); err == nil || !strings.Contains(err.Error(), tc.want) {
 				t.Errorf("Validate() = %v, want %q in it", err, tc.want)

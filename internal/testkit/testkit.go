@@ -194,10 +194,15 @@ func (s *Server) LogTail(n int) string {
 // Client returns a client of the server, as its first credential.
 func (s *Server) Client() *client.Client {
 	s.t.Helper()
-	c, err := client.Open(s.ClientFile)
+	f, err := client.Load(s.ClientFile)
 	if err != nil {
 		s.t.Fatal(err)
 	}
+	c, err := client.New(f, client.Options{})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.t.Cleanup(c.Close)
 	return c
 }
 
@@ -230,7 +235,7 @@ func (s *Server) Run(ctx context.Context, dir, program string, args ...string) R
 	cmd.Dir = dir
 	cmd.Env = append(os.Environ(), "EBB_CLIENT="+s.ClientFile, "HOME="+home)
 	if s.onPath {
-		c := s.Client()
+		c := s.Client().File()
 		cmd.Env = append(cmd.Env, "PATH="+filepath.Dir(s.bin)+":"+os.Getenv("PATH"), "SUBSCRIPTION="+c.SubscriptionID, "GROUP="+c.ResourceGroup)
 	}
 	cmd.WaitDelay = 5 * time.Second
