@@ -28,6 +28,14 @@ const Version = 1
 // Path under which a server answers agents.
 const Path = "/ebb/nodes/v1/"
 
+// Codes with which a server closes the connection after a hello (RFC 6455
+// leaves 4000-4999 to applications). Before it, a bad token is answered 401.
+const (
+	CloseGone       = 4410 // the node is not known, or removed: stop everything and end
+	CloseRefused    = 4403 // another installation's node, or a version not served: try again later
+	CloseSuperseded = 4409 // the node has a newer connection
+)
+
 // Hello is an agent's first message.
 type Hello struct {
 	Version      int      `json:"version"`

@@ -1,0 +1,54 @@
+package node
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/ebb-compute/ebb/internal/core/fleet"
+)
+
+// Config is node.json: what an engine tells the agent that it starts. The file
+// is the contract between the two; engines write the same keys.
+type Config struct {
+	Node         string     `json:"node"`
+	Cluster      string     `json:"cluster"` // name, for people
+	Installation string     `json:"installation"`
+	Token        string     `json:"token"`  // bearer
+	Server       string     `json:"server"` // path of the file that says where the server is (Server)
+	Cache        string     `json:"cache"`  // folder shared by the machine's nodes: envs/, snapshots/
+	Size         fleet.Size `json:"size"`
+	LowPriority  bool       `json:"lowPriority,omitempty"`
+	GPUs         []string   `json:"gpus,omitempty"`     // UUIDs of those that are this node's alone
+	Warnings     []string   `json:"warnings,omitempty"` // said once to the server
+}
+
+// Server is DATA/server.json, written by the server at each start and read at
+// every dial.
+type Server struct {
+	URL string `json:"url"`
+	CA  string `json:"ca"` // path of a PEM bundle, or PEM; empty: the system's roots
+}
+
+// PEM returns the bundle itself; nil for the system's roots.
+func (s Server) PEM() ([]byte, error) {
+	if s.CA == "" {
+		return nil, nil
+	}
+	if strings.HasPrefix(strings.TrimSpace(s.CA), "-----BEGIN") {
+		return []byte(s.CA), nil
+	}
+	return os.ReadFile(s.CA)
+}
+
+func readConfig(dir string) (Config, error) {
+	var c Config
+	if err := readJSON(filepath.Join(dir, "node.json"), &c); err != nil {
+		return c, err
+	}
+	if c.Node == "" || c.Token == "" || c.Server == "" {
+		return c, fmt.Errorf("read %s: node, token and server must be set", filepath.Join(dir, "node.json"))
+	}
+	return c, nil
+}

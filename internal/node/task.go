@@ -1,0 +1,235 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/ebb-compute/ebb/internal/core/queue"
+	"github.com/ebb-compute/ebb/internal/fault"
+	"github.com/ebb-compute/ebb/internal/node/shim"
+	"github.com/ebb-compute/ebb/internal/nodeproto"
+)
+
+// buildLog is where the making of an environment is told; Azure's name for it.
+const buildLog = "azureml-logs/20_image_build_log.txt"
+
+// task does the work of one attempt. Its methods run one after the other, each
+// ending in the event that its effect is to end in; ctx is the agent's.
+type task struct {
+	agent  *Agent
+	id     string
+	fence  int64
+	member int
+	dir    string
+	quit   context.CancelFunc // of prepare
+
+	spec    shim.Spec // from prepare, for start
+	shipper *shipper  // nil: not begun
+	rest    func()    // ends the shipper's run and waits for it
+}
+
+func (t *task) send(ctx context.Context, e Event) { t.agent.send(ctx, e) }
+
+func (t *task) journal(ctx context.Context) {
+	taken := false
+	t.agent.insist(ctx, "journal "+t.id, func() error {
+		err := t.agent.journal.add(entry{Attempt: t.id, Fence: t.fence, Member: t.member, At: time.Now().UTC()})
+		if errors.Is(err, fs.ErrExist) {
+			taken, err = true, nil
+		}
+		return err
+	})
+	t.send(ctx, Journalled{t.id, taken})
+}
+
+// prepare fetches order and code and makes the environment. inner ends when the
+// attempt is to be stopped.
+func (t *task) prepare(ctx, inner context.Context) {
+	t.ship(ctx)
+	err := t.make(inner)
+	if err == nil {
+		t.send(ctx, Prepared{Attempt: t.id})
+		return
+	}
+	exit := queue.Exit{Cause: queue.ByNodeLoss, Message: fmt.Sprintf("The node could not prepare the job: %v.", err), Ended: time.Now().UTC()}
+	var refused *refusal
+	var code *codeError
+	switch {
+	case errors.Is(err, errOver):
+		t.send(ctx, Superseded{t.id})
+	case errors.As(err, &code), errors.As(err, &refused):
+		exit.Cause, exit.Message = queue.BySetup, fmt.Sprintf("The job's code could not be made ready: %v.", err)
+	case fault.KindOf(err) != fault.Internal:
+		exit.Cause, exit.Message = queue.BySetup, err.Error()
+		if f, ok := errors.AsType[*fault.Error](err); ok {
+			exit.Message = f.Msg
+		}
+	}
+	if inner.Err() == nil {
+		t.agent.Log.Warn("preparation failed", "attempt", t.id, "err", err)
+	}
+	t.send(ctx, Prepared{t.id, &exit})
+}
+
+func (t *task) make(ctx context.Context) error {
+	a := t.agent
+	say := func(err error) { a.Log.Warn("server does not answer", "attempt", t.id, "err", err) }
+	var order nodeproto.Order
+	err := persist(ctx, say, func() (err error) { order, err = a.server.order(ctx, t.id, t.fence); return err })
+	if err != nil {
+		return err
+	}
+	work := filepath.Join(t.dir, "work")
+	if order.Task.Code != "" {
+		t.send(ctx, Noted{t.id, "fetching the code"})
+		err := persist(ctx, say, func() error {
+			if err := os.RemoveAll(work); err != nil { // of a try that was cut short
+				return err
+			}
+			err := a.server.code(ctx, a.Config.Cache, order.Task.Code, work)
+			if code := (*codeError)(nil); errors.As(err, &code) {
+				return &refusal{words: code.words}
+			}
+			return err
+		})
+		if err != nil {
+			return err
+		}
+	}
+	if err := os.MkdirAll(work, 0o755); err != nil {
+		return err
+	}
+	t.send(ctx, Noted{t.id, "preparing the environment"})
+	log := &lateFile{path: filepath.Join(t.dir, "log", filepath.FromSlash(buildLog))}
+	defer log.close()
+	t.spec, err = a.preparer.Prepare(ctx, t.dir, order, log)
+	return err
+}
+
+// ship begins to ship the attempt's logs, unless it has begun.
+func (t *task) ship(ctx context.Context) {
+	if t.shipper != nil {
+		return
+	}
+	a := t.agent
+	dir := filepath.Join(t.dir, "log")
+	_ = os.MkdirAll(dir, 0o700) // or else the shipper finds nothing until the shim makes it
+	t.shipper = &shipper{
+		server: a.server, attempt: t.id, fence: t.fence, member: t.member, dir: dir, log: a.Log, at: map[string]int64{},
+		over: func() { a.work.Go(func() { a.send(ctx, Superseded{t.id}) }) },
+	}
+	inner, stop := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	wg.Go(func() { t.shipper.run(inner) })
+	t.rest = func() { stop(); wg.Wait() }
+	a.work.Go(func() { <-inner.Done(); wg.Wait() })
+}
+
+func (t *task) start(ctx context.Context) {
+	if err := t.agent.holder.Start(t.dir, t.spec); err != nil {
+		t.agent.Log.Error("shim did not start", "attempt", t.id, "err", err)
+		t.send(ctx, Lost{t.id, fmt.Sprintf("The node could not start the job: %v.", err)})
+		return
+	}
+	t.hold(ctx)
+}
+
+// hold watches a shim to its end.
+func (t *task) hold(ctx context.Context) {
+	h := t.agent.holder
+	look := time.NewTicker(2 * time.Millisecond)
+	defer look.Stop()
+	for begun := time.Now(); ; {
+		st, err := h.Look(t.dir)
+		if err == nil && st.Phase != shim.Running {
+			break
+		}
+		if err == nil && st.Process != 0 {
+			t.send(ctx, Began{t.id, st.Started})
+			break
+		}
+		if time.Since(begun) > time.Second {
+			look.Reset(50 * time.Millisecond)
+		}
+		select {
+		case <-look.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+	var st shim.State
+	t.agent.insist(ctx, "wait for the shim of "+t.id, func() (err error) { st, err = h.Wait(ctx, t.dir); return err })
+	switch {
+	case ctx.Err() != nil:
+	case st.Phase == shim.Ended && !st.Record.Swept:
+		t.send(ctx, Finished{t.id, st.Record.Exit})
+	default:
+		t.send(ctx, Lost{t.id, "The process that watches over the job died; what was left of the job was killed."})
+	}
+}
+
+func (t *task) sweep(ctx context.Context) {
+	var rec shim.Record
+	t.agent.insist(ctx, "sweep "+t.id, func() (err error) {
+		rec, err = endAttempt(ctx, t.agent.holder, t.dir, queue.ByNodeLoss)
+		return err
+	})
+	if rec.Swept {
+		t.send(ctx, Swept{Attempt: t.id})
+		return
+	}
+	t.send(ctx, Swept{t.id, &rec.Exit})
+}
+
+// deliver sends what is left of the logs, then the outputs.
+func (t *task) deliver(ctx context.Context) {
+	t.ship(ctx) // an agent before us may have been the one that ran it
+	t.rest()
+	a := t.agent
+	a.insist(ctx, "deliver the logs of "+t.id, func() error { return t.shipper.flush(ctx) })
+	u := &uploader{server: a.server, attempt: t.id, fence: t.fence, member: t.member, log: a.Log}
+	a.insist(ctx, "deliver the outputs of "+t.id, func() error { return u.all(ctx, filepath.Join(t.dir, "work")) })
+	if ctx.Err() == nil {
+		t.send(ctx, Delivered{t.id})
+	}
+}
+
+// lateFile is a file that is made by its first write.
+type lateFile struct {
+	path string
+	mu   sync.Mutex
+	f    *os.File
+}
+
+func (l *lateFile) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.f == nil && len(b) > 0 {
+		if err := os.MkdirAll(filepath.Dir(l.path), 0o700); err != nil {
+			return 0, err
+		}
+		f, err := os.OpenFile(l.path, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+		if err != nil {
+			return 0, err
+		}
+		l.f = f
+	}
+	if l.f == nil {
+		return 0, nil
+	}
+	return l.f.Write(b)
+}
+
+func (l *lateFile) close() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.f != nil {
+		l.f.Close()
+	}
+}
