@@ -31,7 +31,7 @@ var arrows = []struct {
 	{"internal/token/", []string{"internal/core/access/", "internal/fault/"}},
 	{"internal/blob/", []string{"internal/fault/"}},
 	{"internal/store/", []string{"internal/core/", "internal/fault/", "internal/store/"}},
-	{"internal/engine/", []string{"internal/core/", "internal/engine/", "internal/fault/", "internal/node/"}}, // engine/local proves a pilot dead by the files that node keeps
+	{"internal/engine/", []string{"internal/core/", "internal/engine/", "internal/fault/"}},
 	{"internal/control/", []string{"internal/core/", "internal/engine/", "internal/nodeproto/", "internal/fault/"}},
 	{"internal/node/", []string{"internal/node/", "internal/nodeproto/", "internal/core/", "internal/fault/"}},
 	{"internal/app/", []string{"internal/app/", "internal/core/", "internal/fault/"}},

@@ -1,0 +1,261 @@
+package bench_test
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"text/tabwriter"
+	"time"
+
+	"github.com/ebb-compute/ebb/client"
+	"github.com/ebb-compute/ebb/internal/testkit"
+)
+
+// line is one row of the table.
+type line struct{ measure, ours, peer, ratio, goal string }
+
+// TestTable prints the table. It runs under "make bench" only.
+func TestTable(t *testing.T) {
+	if os.Getenv("EBB_BENCH") == "" {
+		t.Skip("run by make bench")
+	}
+	s := testkit.Serve(t)
+	var table []line
+	table = append(table, memory(t, s))
+	table = append(table, latency(t, s)...)
+	table = append(table, drain(t, s, 2), drain(t, s, 64))
+	table = append(table, slurm(t)...)
+	print(table)
+}
+
+func print(table []line) {
+	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "MEASURE\tEBB\tPEER OR LIMIT\tRATIO\tGOAL")
+	for _, l := range table {
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", l.measure, l.ours, l.peer, l.ratio, l.goal)
+	}
+	w.Flush()
+	fmt.Printf("\n%s/%s, %d CPUs, %s, %s\n", runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), runtime.Version(), time.Now().UTC().Format(time.DateOnly))
+}
+
+// memory reads the resident set of a server that has nothing to do.
+func memory(t *testing.T, s *testkit.Server) line {
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", s.PID()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for l := range strings.Lines(string(status)) {
+		if kib, ok := strings.CutPrefix(l, "VmRSS:"); ok {
+			n, _ := strconv.Atoi(strings.Fields(kib)[0])
+			return line{"server memory, idle", fmt.Sprintf("%.0f MB", float64(n)*1024/1e6), "-", "-", "< 60 MB"}
+		}
+	}
+	t.Fatal("no VmRSS")
+	return line{}
+}
+
+// cluster makes a cluster and waits until warm of its nodes stand idle.
+func cluster(t *testing.T, c *client.Client, name string, warm, most int, idle string) {
+	t.Helper()
+	want := client.Compute{Location: "westus2", Properties: client.ComputeProperties{
+		ComputeType: "AmlCompute",
+		Properties: client.AmlCompute{VMSize: "STANDARD_D2_V2", Scale: client.ScaleSettings{
+			Min: warm, Max: most, IdleAfter: idle,
+		}},
+	}}
+	if _, _, err := c.Computes().Create(t.Context(), name, want); err != nil {
+		t.Fatal(err)
+	}
+	testkit.Until(t, 5*time.Minute, fmt.Sprintf("%d idle nodes of %s", warm, name), func() bool {
+		got, err := c.Computes().Get(t.Context(), name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		states := got.Properties.Properties.NodeStates
+		return states != nil && states.Idle == warm && got.Properties.ProvisioningState == "Succeeded"
+	})
+}
+
+func submit(t *testing.T, c *client.Client, compute, name, command string) {
+	t.Helper()
+	_, err := c.Jobs().Create(t.Context(), name, client.Job{Properties: client.JobProperties{
+		JobType: "Command", Command: command, ComputeID: compute,
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func await(t *testing.T, c *client.Client, name string) {
+	t.Helper()
+	testkit.Until(t, time.Minute, name+" to end", func() bool {
+		j, err := c.Jobs().Get(t.Context(), name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		switch j.Properties.Status {
+		case "Completed":
+			return true
+		case "Failed", "Canceled":
+			t.Fatalf("%s: %s", name, j.Properties.Status)
+		}
+		return false
+	})
+}
+
+// started submits a job whose process writes the time, and returns how long
+// after the request was begun that was.
+func started(t *testing.T, c *client.Client, compute, name string) time.Duration {
+	t.Helper()
+	begun := time.Now()
+	submit(t, c, compute, name, "date +%s%N")
+	await(t, c, name)
+	var out bytes.Buffer
+	if _, err := c.Jobs().Stream(t.Context(), name, client.StdLog, 0, &out); err != nil {
+		t.Fatal(err)
+	}
+	ns, err := strconv.ParseInt(strings.TrimSpace(out.String()), 10, 64)
+	if err != nil {
+		t.Fatalf("log of %s: %q", name, out.String())
+	}
+	return time.Unix(0, ns).Sub(begun)
+}
+
+// latency takes submit → process running, on an idle node and from zero nodes,
+// beside fork and exec of the same program.
+func latency(t *testing.T, s *testkit.Server) []line {
+	c := s.Client()
+	cluster(t, c, "warm", 1, 1, "PT1H")
+	var warm, fork []time.Duration
+	for i := range 40 {
+		begun := time.Now()
+		out, err := exec.Command("/bin/sh", "-c", "date +%s%N").Output()
+		if err != nil {
+			t.Fatal(err)
+		}
+		ns, _ := strconv.ParseInt(strings.TrimSpace(string(out)), 10, 64)
+		fork = append(fork, time.Unix(0, ns).Sub(begun))
+		warm = append(warm, started(t, c, "warm", fmt.Sprintf("warm-%d", i)))
+	}
+	cluster(t, c, "cold", 0, 1, "PT1S")
+	var cold []time.Duration
+	for i := range 5 {
+		testkit.Until(t, time.Minute, "cold to be at zero", func() bool {
+			got, err := c.Computes().Get(t.Context(), "cold")
+			return err == nil && got.Properties.Properties.CurrentNodes == 0
+		})
+		cold = append(cold, started(t, c, "cold", fmt.Sprintf("cold-%d", i)))
+	}
+	limit := fmt.Sprintf("fork+exec %s", ms(median(fork)))
+	return []line{
+		{"submit → process running, idle node, p50", ms(median(warm)), limit, ratio(median(warm), median(fork)), "< 25 ms"},
+		{"  the same, p95", ms(at(warm, 0.95)), limit, ratio(at(warm, 0.95), median(fork)), ""},
+		{"submit → process running, from zero, p50", ms(median(cold)), limit, ratio(median(cold), median(fork)), "< 2 s"},
+	}
+}
+
+// drain runs 1,000 jobs that do nothing over a number of slots, beside xargs.
+func drain(t *testing.T, s *testkit.Server, slots int) line {
+	const jobs = 1000
+	c := s.Client()
+	name := fmt.Sprintf("drain-%d", slots)
+	cluster(t, c, name, slots, slots, "PT1H")
+	begun := time.Now()
+	work := make(chan int)
+	var wg sync.WaitGroup
+	for range 16 {
+		wg.Go(func() {
+			for i := range work {
+				submit(t, c, name, fmt.Sprintf("%s-%d", name, i), "true")
+			}
+		})
+	}
+	for i := range jobs {
+		work <- i
+	}
+	close(work)
+	wg.Wait()
+	handed := time.Since(begun)
+	testkit.Until(t, 10*time.Minute, "the queue to be empty", func() bool { return active(t, s, c) == 0 })
+	took := time.Since(begun)
+
+	begun = time.Now()
+	if err := exec.Command("sh", "-c", fmt.Sprintf("seq %d | xargs -P%d -n1 true", jobs, slots)).Run(); err != nil {
+		t.Fatal(err)
+	}
+	peer := time.Since(begun)
+	return line{
+		fmt.Sprintf("1,000 jobs of true, %d slots (submitted in %.1f s)", slots, handed.Seconds()),
+		fmt.Sprintf("%.0f jobs/s", jobs/took.Seconds()), fmt.Sprintf("xargs -P%d %.0f/s", slots, jobs/peer.Seconds()), ratio(took, peer), "≥ 8 × Slurm",
+	}
+}
+
+// active counts the jobs that have not ended.
+func active(t *testing.T, s *testkit.Server, c *client.Client) int {
+	t.Helper()
+	n := 0
+	for j, err := range c.Jobs().All(t.Context()) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !slices.Contains([]string{"Completed", "Failed", "Canceled"}, j.Properties.Status) {
+			n++
+		}
+	}
+	return n
+}
+
+// slurm drains the same jobs through Slurm, where sbatch answers on this machine.
+func slurm(t *testing.T) []line {
+	if _, err := exec.LookPath("sbatch"); err != nil || exec.Command("sinfo").Run() != nil {
+		return []line{{"Slurm, the same jobs", "-", "no running Slurm on this machine", "-", ""}}
+	}
+	const jobs = 1000
+	script := filepath.Join(t.TempDir(), "true.sh")
+	if err := os.WriteFile(script, []byte("#!/bin/sh\ntrue\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	begun := time.Now()
+	var wg sync.WaitGroup
+	work := make(chan int)
+	for range 8 {
+		wg.Go(func() {
+			for range work {
+				if out, err := exec.CommandContext(context.Background(), "sbatch", "-o", "/dev/null", script).CombinedOutput(); err != nil {
+					t.Errorf("sbatch: %v: %s", err, out)
+				}
+			}
+		})
+	}
+	for i := range jobs {
+		work <- i
+	}
+	close(work)
+	wg.Wait()
+	testkit.Until(t, 30*time.Minute, "Slurm's queue to be empty", func() bool {
+		out, err := exec.Command("squeue", "-h", "-o", "%i").Output()
+		return err == nil && len(bytes.TrimSpace(out)) == 0
+	})
+	took := time.Since(begun)
+	return []line{{"Slurm, the same jobs", "-", fmt.Sprintf("%.0f jobs/s", jobs/took.Seconds()), "-", ""}}
+}
+
+func at(d []time.Duration, q float64) time.Duration {
+	sorted := slices.Sorted(slices.Values(d))
+	return sorted[min(len(sorted)-1, int(q*float64(len(sorted))))]
+}
+
+func median(d []time.Duration) time.Duration { return at(d, 0.5) }
+
+func ms(d time.Duration) string { return fmt.Sprintf("%.1f ms", float64(d)/1e6) }
+
+func ratio(a, b time.Duration) string { return fmt.Sprintf("%.1f ×", float64(a)/float64(b)) }
