@@ -96,6 +96,7 @@ type writer struct {
 	s     *Store
 	conn  *sql.Conn // nil: to be opened again
 	stmts statements
+	limit int64 // pages that the file may have; 0: no limit. Tests make a full disk of it.
 }
 
 type statements struct {
@@ -139,6 +140,11 @@ func (w *writer) start(ctx context.Context) error {
 func (w *writer) connect(ctx context.Context) (err error) {
 	if w.conn, err = w.s.writers.Conn(ctx); err != nil {
 		return fmt.Errorf("connect: %w", err)
+	}
+	if w.limit > 0 {
+		if _, err := w.conn.ExecContext(ctx, fmt.Sprintf("PRAGMA max_page_count = %d", w.limit)); err != nil {
+			return fmt.Errorf("limit: %w", err)
+		}
 	}
 	for _, p := range []struct {
 		stmt **sql.Stmt
