@@ -50,7 +50,10 @@ type Engine struct {
 	NoOversubscribe bool          // nodes together may not be larger than the machine; default: they may
 	GPURequired     bool          // a size with GPUs waits for them; default: it runs without on a machine that has none
 	Patience        time.Duration // for an agent to come up; default: 10 s
-	Log             *slog.Logger  // default: slog.Default()
+	// Machine measures what there is to share; default: the processors that this
+	// process may use, and MemTotal in GiB.
+	Machine func() (vcpus int, memoryGiB float64, err error)
+	Log     *slog.Logger // default: slog.Default()
 
 	mu    sync.Mutex
 	gpus  []gpu
@@ -96,6 +99,9 @@ func (e *Engine) patience() time.Duration {
 func (e *Engine) Launch(ctx context.Context, spec engine.Spec) error {
 	if !nodeName.MatchString(spec.Node) {
 		return fault.New(fault.Invalid, spec.Node, "A node's id is made of letters, digits, dots, dashes and underscores.")
+	}
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("launch %s: %w", spec.Node, err)
 	}
 	if err := e.makeFolder(ctx, spec); err != nil {
 		return err

@@ -28,7 +28,11 @@ type gpu struct {
 
 // Capacity implements [engine.Driver].
 func (e *Engine) Capacity(ctx context.Context) (engine.Capacity, error) {
-	vcpus, memory, err := machine()
+	measure := e.Machine
+	if measure == nil {
+		measure = machine
+	}
+	vcpus, memory, err := measure()
 	if err != nil {
 		return engine.Capacity{}, fmt.Errorf("measure the machine: %w", err)
 	}
