@@ -264,6 +264,9 @@ func TestStopLetsAProcessEndInItsGrace(t *testing.T) {
 func TestWhatOutlivesItsMainProcessIsKilled(t *testing.T) {
 	t.Parallel()
 	file := filepath.Join(t.TempDir(), "pids")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
 	dir := start(t, sh(`for i in 1 2 3; do (setsid sh -c 'trap "" TERM HUP; echo $$ >> "$0"; while :; do sleep 5; done' "$1" &) ; done
 		while [ "$(wc -l < "$1")" -lt 3 ]; do sleep 0.01; done; exit 0`, file))
 	rec := wait(t, dir)

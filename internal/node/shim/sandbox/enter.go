@@ -31,8 +31,15 @@ func (w World) Enter() error {
 
 // mount leaves the host's mounts for copies and puts the job's over them.
 func (w World) mount() error {
+	if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
+		return fmt.Errorf("make mount namespace: %w", err)
+	}
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+		return fmt.Errorf("make mounts private: %w", err)
+	}
 	binds := w.binds()
-	// Sources are opened before /tmp is covered: they may lie below it.
+	// Sources are opened before /tmp is covered, since they may lie below it, and in
+	// this namespace, since no other's mounts can be bound.
 	fds := make([]int, len(binds))
 	for i, b := range binds {
 		fd, err := unix.Open(b.From, unix.O_PATH|unix.O_CLOEXEC, 0)
@@ -41,12 +48,6 @@ func (w World) mount() error {
 		}
 		defer unix.Close(fd)
 		fds[i] = fd
-	}
-	if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
-		return fmt.Errorf("make mount namespace: %w", err)
-	}
-	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
-		return fmt.Errorf("make mounts private: %w", err)
 	}
 	// Shared memory of its own: nothing is left in it, nobody else sees it.
 	if err := unix.Mount("shm", "/dev/shm", "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "mode=1777"); err != nil && !errors.Is(err, fs.ErrNotExist) {

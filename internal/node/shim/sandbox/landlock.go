@@ -73,6 +73,11 @@ func (w World) restrict() error {
 			}
 		}
 	}
+	for _, p := range w.Show {
+		if err := allow(ruleset, p, rightsRead&access); err != nil {
+			return err
+		}
+	}
 	for _, p := range w.Write {
 		if err := allow(ruleset, p, rightsWrite&access); err != nil {
 			return err

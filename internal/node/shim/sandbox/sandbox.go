@@ -16,7 +16,8 @@ type World struct {
 	// Landlock is the ABI to use; 0: none. See [ABI].
 	Landlock int      `json:"landlock,omitempty"`
 	Read     []string `json:"read,omitempty"`  // may be read and executed, with all below; missing ones are skipped
-	Write    []string `json:"write,omitempty"` // may be changed too, with all below; missing ones are skipped
+	Show     []string `json:"show,omitempty"`  // as Read, though below what is in Hide
+	Write    []string `json:"write,omitempty"` // as Show, and may be changed; missing ones are skipped
 	// Hide is never granted, though a folder above it is in Read: the data folder.
 	Hide []string `json:"hide,omitempty"`
 }

@@ -1,0 +1,134 @@
+package runner
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/ebb-compute/ebb/internal/node/runner/pyenv"
+	"github.com/ebb-compute/ebb/internal/node/shim/sandbox"
+)
+
+// layout is where a job finds things: paths as the job sees them.
+type layout struct {
+	work, home, bin, tmp string
+	venv                 string // empty: none
+	ca                   string // empty: none
+	own                  []string
+	world                sandbox.World
+}
+
+// path puts what is the environment's before a PATH.
+func (l layout) path(rest string) string {
+	first := l.bin
+	if l.venv != "" {
+		first += ":" + filepath.Join(l.venv, "bin")
+	}
+	if rest == "" {
+		return first
+	}
+	return first + ":" + rest
+}
+
+// layOut makes the folders of an attempt. With users and mounts a job finds
+// Azure's paths wherever the data folder lies; otherwise the real ones.
+func (r *Runner) layOut(dir, id string, py pyenv.Python, env *pyenv.Env) (layout, error) {
+	host := filepath.Join(dir, "tmp") // on the host, what base is for the job
+	l := layout{work: filepath.Join(dir, "work"), tmp: filepath.Join(host, "t")}
+	base := host
+	if r.users {
+		base = filepath.Join("/tmp/azureml/cr/j", id)
+		host = filepath.Join(host, "azureml/cr/j", id)
+		l.work, l.tmp = filepath.Join(base, "exe/wd"), "/tmp"
+	}
+	l.home, l.bin = filepath.Join(base, "home"), filepath.Join(base, "bin")
+	for _, d := range []string{filepath.Join(dir, "work"), filepath.Join(host, "home"), filepath.Join(host, "bin"), filepath.Join(host, "t")} {
+		if err := os.MkdirAll(d, 0o755); err != nil {
+			return l, fmt.Errorf("make job folders: %w", err)
+		}
+	}
+	target := py.Path
+	if env != nil {
+		l.venv = env.Place
+		target = filepath.Join(env.Place, "bin/python")
+	}
+	if target != "" {
+		for _, name := range []string{"python", "python3"} {
+			if err := os.Symlink(target, filepath.Join(host, "bin", name)); err != nil && !errors.Is(err, fs.ErrExist) {
+				return l, fmt.Errorf("link python: %w", err)
+			}
+		}
+	}
+	l.world = r.world(dir, &l, py, env)
+	return l, nil
+}
+
+// world of an attempt.
+func (r *Runner) world(dir string, l *layout, py pyenv.Python, env *pyenv.Env) sandbox.World {
+	w := sandbox.World{Landlock: r.landlock, Hide: r.cfg.Hide, Read: slices.Clone(r.system)}
+	for _, p := range append(slices.Clone(r.cfg.Read), py.Prefix, py.Base) {
+		if p == "" {
+			continue
+		}
+		if real, err := filepath.EvalSymlinks(p); err == nil && !slices.Contains(w.Read, real) {
+			w.Read = append(w.Read, real)
+		}
+	}
+	w.Write = devices()
+	if r.users {
+		w.Mounts, w.Tmp = true, filepath.Join(dir, "tmp")
+		w.Write = append(w.Write, "/tmp", "/var/tmp", "/dev/shm", "/proc") // of /proc what its user may
+		w.Binds = append(w.Binds, sandbox.Bind{From: filepath.Join(dir, "work"), To: l.work})
+		if env != nil {
+			w.Binds = append(w.Binds, sandbox.Bind{From: env.Host, To: env.Place, ReadOnly: true})
+		}
+		if r.cfg.CA != "" {
+			l.ca = "/tmp/azureml/ca.pem"
+			w.Binds = append(w.Binds, sandbox.Bind{From: r.cfg.CA, To: l.ca, ReadOnly: true})
+		}
+		return w
+	}
+	w.Write = append(w.Write, filepath.Join(dir, "work"), filepath.Join(dir, "tmp"), "/dev/shm")
+	if env != nil {
+		w.Show = append(w.Show, env.Host)
+	}
+	if r.cfg.CA != "" {
+		l.ca = r.cfg.CA
+		w.Show = append(w.Show, r.cfg.CA)
+	}
+	return w
+}
+
+// systemPaths are what every job may read and run: the system, not its users.
+func systemPaths() []string {
+	var out []string
+	for _, pattern := range []string{
+		"/usr", "/bin", "/sbin", "/lib*", "/etc", "/opt", "/nix", "/snap", "/sys", "/proc", "/dev",
+		"/var/lib", "/var/cache", "/cvmfs", "/gnu",
+		"/run/systemd/resolve", "/run/resolvconf", "/run/NetworkManager", "/run/nscd", "/run/nvidia*", "/run/current-system",
+	} {
+		found, _ := filepath.Glob(pattern)
+		for _, p := range found {
+			real, err := filepath.EvalSymlinks(p)
+			if err != nil || slices.ContainsFunc(out, func(o string) bool { return real == o || strings.HasPrefix(real, o+"/") }) {
+				continue
+			}
+			out = append(out, real)
+		}
+	}
+	return out
+}
+
+// devices are what every job may write to, where its user may.
+func devices() []string {
+	out := []string{"/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/tty", "/dev/ptmx", "/dev/pts"}
+	for _, pattern := range []string{"/dev/nvidia*", "/dev/dri", "/dev/kfd", "/dev/infiniband"} {
+		found, _ := filepath.Glob(pattern)
+		out = append(out, found...)
+	}
+	return out
+}
