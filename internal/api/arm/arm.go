@@ -84,6 +84,10 @@ func (h Hosts) Blob(account string) string {
 	return "https://" + account + ".blob.x@" + h.own
 }
 
+// Own returns the host and port of the server's own name that the client came
+// by, or "" when it came by one of Azure's.
+func (h Hosts) Own() string { return h.own }
+
 func (h Hosts) base(azure string) string {
 	if h.own == "" {
 		return "https://" + azure

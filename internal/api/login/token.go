@@ -5,6 +5,7 @@ import (
 	"mime"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -144,17 +145,29 @@ func (s Services) admit(form url.Values) (string, *refusal) {
 	audience := form.Get("resource")
 	if scope := form.Get("scope"); audience == "" && scope != "" {
 		var ok bool
-		if audience, ok = strings.CutSuffix(scope, "/.default"); !ok || strings.ContainsAny(audience, " \t\n") {
-			return "", &refusal{http.StatusBadRequest, "invalid_scope", 1002012, fmt.Sprintf("The provided value for scope %.200s is not valid. Client credential flows must have a scope value with /.default suffixed to the resource identifier (application ID URI).", scope)}
+		if audience, ok = resourceOf(scope); !ok {
+			return "", &refusal{http.StatusBadRequest, "invalid_scope", 1002012, fmt.Sprintf("The provided value for scope %.200q is not valid. Client credential flows must have a scope value with /.default suffixed to the resource identifier (application ID URI).", scope)}
 		}
 	}
 	if audience == "" {
 		return "", new(missing("scope"))
 	}
-	if len(audience) > maxAudience {
-		return "", &refusal{http.StatusBadRequest, "invalid_resource", 500011, "The resource principal is longer than any that is known."}
+	if len(audience) > maxAudience || strings.ContainsFunc(audience, func(r rune) bool { return r <= ' ' || r > '~' }) {
+		return "", &refusal{http.StatusBadRequest, "invalid_resource", 500011, "The resource principal is longer than any that is known, or has characters that none has."}
 	}
 	return audience, nil
+}
+
+// resourceOf returns the one resource that a scope names. The scopes of OpenID
+// Connect mean nothing for an application, but MSAL for Go sends them along.
+func resourceOf(scope string) (string, bool) {
+	all := slices.DeleteFunc(strings.Fields(scope), func(s string) bool {
+		return s == "openid" || s == "profile" || s == "email" || s == "offline_access"
+	})
+	if len(all) != 1 {
+		return "", false
+	}
+	return strings.CutSuffix(all[0], "/.default")
 }
 
 func (s Services) issue(r *http.Request, form url.Values, who access.Principal, audience string) (int, any, error) {
