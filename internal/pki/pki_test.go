@@ -142,10 +142,10 @@ func TestRenewal(t *testing.T) {
 	if served(t, ca) != first {
 		t.Error("a fresh certificate was renewed")
 	}
-	for day := range 3000 {
-		at = at.Add(24 * time.Hour)
+	for week := range 430 {
+		at = at.Add(7 * 24 * time.Hour)
 		if _, err := served(t, ca).Verify(x509.VerifyOptions{Roots: ca.Pool(), DNSName: "localhost", CurrentTime: at.Add(48 * time.Hour)}); err != nil {
-			t.Fatalf("on day %d: %v", day, err)
+			t.Fatalf("in week %d: %v", week, err)
 		}
 	}
 	before := ca.PEM()
