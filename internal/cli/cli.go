@@ -1,0 +1,269 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/ebb-compute/ebb/client"
+)
+
+// Exit codes, which are those of az.
+const (
+	exitOK       = 0
+	exitFailure  = 1
+	exitUsage    = 2
+	exitNotFound = 3
+)
+
+// Options of the command tree. The zero value works, but has no serve.
+type Options struct {
+	// Version is what "ebb version" prints; default "dev".
+	Version string
+	// Serve runs the server until ctx ends; nil: there is no "ebb serve".
+	Serve func(ctx context.Context, flags ServeFlags) error
+	// Stdin, Stdout and Stderr default to the process's own.
+	Stdin          io.Reader
+	Stdout, Stderr io.Writer
+	// Environ is the environment, as KEY=value; default: the process's own.
+	Environ []string
+}
+
+// ServeFlags are what "ebb serve" was given.
+type ServeFlags struct {
+	Listen string // host:port
+	Data   string // folder of the server's data
+	Config string // YAML file; empty: none
+}
+
+// app is one invocation: its streams, its global flags.
+type app struct {
+	Options
+	clientFile, workspace, group, subscription string
+	output, query                              string
+	patience                                   time.Duration
+
+	entered bool     // a command's own code was reached: errors before are of usage
+	warned  []string // by the server
+	waits   bool     // "waiting for the server" was said
+}
+
+// Run runs the command line args (without the program's name) and returns the
+// exit code.
+func Run(ctx context.Context, o Options, args []string) int {
+	a := newApp(o)
+	root := a.root()
+	root.SetArgs(args)
+	return a.finish(root.ExecuteContext(ctx))
+}
+
+// New returns the command tree, for completion scripts and documentation.
+func New(o Options) *cobra.Command { return newApp(o).root() }
+
+func newApp(o Options) *app {
+	if o.Version == "" {
+		o.Version = "dev"
+	}
+	if o.Stdin == nil {
+		o.Stdin = os.Stdin
+	}
+	if o.Stdout == nil {
+		o.Stdout = os.Stdout
+	}
+	if o.Stderr == nil {
+		o.Stderr = os.Stderr
+	}
+	if o.Environ == nil {
+		o.Environ = os.Environ()
+	}
+	return &app{Options: o}
+}
+
+func (a *app) root() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "ebb",
+		Short: "Azure Machine Learning's compute cluster, on your own machines",
+		Long: `Ebb is Azure Machine Learning's compute cluster, on your own machines.
+
+A cluster has min..max nodes. It rises when jobs are submitted and ebbs to
+zero when they are done. Any Azure ML client works against it, unchanged:
+put "ebb exec --" before the command that you would run against Azure.`,
+		Example: `  ebb serve                                  # the server; leave it running
+  ebb compute create --name cpu-cluster --max-instances 4
+  ebb job create --compute cpu-cluster --command 'echo hello' --stream
+  ebb exec -- python train_on_azure.py       # any Azure client, unmodified`,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		Args:          cobra.NoArgs,
+		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	root.SetIn(a.Stdin)
+	root.SetOut(a.Stdout)
+	root.SetErr(a.Stderr)
+	root.CompletionOptions.HiddenDefaultCmd = false
+	f := root.PersistentFlags()
+	f.StringVarP(&a.output, "output", "o", "table", "output `format`: table, json, yaml or tsv")
+	f.StringVar(&a.query, "query", "", "JMESPath `expression` to pick from the output")
+	f.StringVar(&a.clientFile, "client", "", "client `file` of the server (default $EBB_CLIENT, then the default data folder's client.json)")
+	f.StringVarP(&a.workspace, "workspace-name", "w", "", "workspace, instead of the client file's")
+	f.StringVarP(&a.group, "resource-group", "g", "", "resource group, instead of the client file's")
+	f.StringVar(&a.subscription, "subscription", "", "subscription id, instead of the client file's")
+	f.DurationVar(&a.patience, "patience", client.Patience, "how long to wait for a server that is being restarted")
+	_ = root.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"table", "json", "yaml", "tsv"}, cobra.ShellCompDirectiveNoFileComp))
+
+	root.AddCommand(a.computeCommand(), a.jobCommand(), a.statusCommand(), a.sizeCommand(), a.usageCommand(),
+		a.pruneCommand(), a.execCommand(), a.envCommand(), a.keeperCommand(), a.configCommand(), a.versionCommand())
+	if a.Serve != nil {
+		root.AddCommand(a.serveCommand())
+	}
+	a.enter(root)
+	return root
+}
+
+// enter makes every command note that its own code was reached, and refuse
+// what makes no sense for any of them.
+func (a *app) enter(cmd *cobra.Command) {
+	if run := cmd.RunE; run != nil {
+		cmd.RunE = func(cmd *cobra.Command, args []string) error {
+			if err := a.checkOutput(); err != nil {
+				return err
+			}
+			a.entered = true
+			return run(cmd, args)
+		}
+	}
+	for _, c := range cmd.Commands() {
+		a.enter(c)
+	}
+}
+
+// usageError is a mistake in the command line that only the command could see.
+type usageError struct{ error }
+
+func usagef(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
+
+// exitError ends the process with a code. Its text, if any, was said already.
+type exitError struct{ code int }
+
+func (e exitError) Error() string { return fmt.Sprintf("exit code %d", e.code) }
+
+// notFound is an error about a thing that is not there, with the way out in it.
+type notFound struct{ error }
+
+// finish says what went wrong and chooses the exit code.
+func (a *app) finish(err error) int {
+	if err == nil {
+		return exitOK
+	}
+	if exit, ok := errors.AsType[exitError](err); ok {
+		return exit.code
+	}
+	fmt.Fprintln(a.Stderr, "ERROR: "+strings.TrimSpace(a.explain(err)))
+	_, usage := errors.AsType[usageError](err)
+	_, missing := errors.AsType[notFound](err)
+	switch {
+	case usage || !a.entered:
+		return exitUsage
+	case missing || client.IsNotFound(err):
+		return exitNotFound
+	case errors.Is(err, context.Canceled):
+		return 130
+	}
+	return exitFailure
+}
+
+// explain adds the way out to an error.
+func (a *app) explain(err error) string {
+	if !a.entered {
+		return err.Error() + "\nSee: ebb --help"
+	}
+	if errors.Is(err, client.ErrNoFile) {
+		return err.Error() + ".\nStart a server with \"ebb serve\", or name the client file of one with --client or EBB_CLIENT."
+	}
+	if away, ok := errors.AsType[*client.Unreachable](err); ok {
+		return away.Error() + ".\nIs the server running? Start it with \"ebb serve\", or name another one's client file with --client or EBB_CLIENT."
+	}
+	if e, ok := errors.AsType[*client.Error](err); ok && e.RequestID != "" && e.Status >= 500 {
+		return err.Error() + "\nThe server's log has more under request " + e.RequestID + "."
+	}
+	if errors.Is(err, context.Canceled) {
+		return "stopped"
+	}
+	return err.Error()
+}
+
+func (a *app) getenv(key string) string {
+	value := ""
+	for _, kv := range a.Environ {
+		if k, v, ok := strings.Cut(kv, "="); ok && k == key {
+			value = v // the last one counts, as for os/exec
+		}
+	}
+	return value
+}
+
+// file reads the client file, with the flags over it.
+func (a *app) file() (client.File, error) {
+	path := a.clientFile
+	if path == "" {
+		path = a.getenv("EBB_CLIENT")
+	}
+	f, err := client.Load(client.Find(path))
+	if err != nil {
+		return f, err
+	}
+	for _, over := range []struct{ flag, field *string }{
+		{&a.workspace, &f.WorkspaceName}, {&a.group, &f.ResourceGroup}, {&a.subscription, &f.SubscriptionID},
+	} {
+		if *over.flag != "" {
+			*over.field = *over.flag
+		}
+	}
+	return f, nil
+}
+
+// connect returns a client of the server; it sends nothing yet.
+func (a *app) connect() (*client.Client, error) {
+	f, err := a.file()
+	if err != nil {
+		return nil, err
+	}
+	patience := a.patience
+	if patience <= 0 {
+		patience = -1
+	}
+	return client.New(f, client.Options{
+		UserAgent: "ebb-cli/" + a.Version, Patience: patience, Warn: a.warn, Waiting: a.waiting,
+	})
+}
+
+func (a *app) warn(w string) {
+	a.warned = append(a.warned, w)
+	fmt.Fprintln(a.Stderr, "WARNING: "+w)
+}
+
+func (a *app) waiting(error) {
+	if !a.waits {
+		a.waits = true
+		fmt.Fprintf(a.Stderr, "The server does not answer; trying for %s.\n", a.patience)
+	}
+}
+
+// nameArg takes a resource's name from --name or the one argument.
+func nameArg(cmd *cobra.Command, flag string, args []string) (string, error) {
+	switch {
+	case flag != "" && len(args) > 0 && args[0] != flag:
+		return "", usagef("two names: %q and %q", flag, args[0])
+	case flag != "":
+		return flag, nil
+	case len(args) > 0:
+		return args[0], nil
+	}
+	return "", usagef("which one? Give its name, as in: %s NAME", cmd.CommandPath())
+}

@@ -1,0 +1,313 @@
+package cli
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/jmespath/go-jmespath"
+	"gopkg.in/yaml.v3"
+)
+
+// object is a JSON object whose keys keep their order: people read them in it,
+// and TSV has nothing else to go by.
+type object []field
+
+type field struct {
+	Key   string
+	Value any
+}
+
+// MarshalJSON writes the fields in their order.
+func (o object) MarshalJSON() ([]byte, error) {
+	var b bytes.Buffer
+	b.WriteByte('{')
+	for i, f := range o {
+		if i > 0 {
+			b.WriteByte(',')
+		}
+		key, err := json.Marshal(f.Key)
+		if err != nil {
+			return nil, err
+		}
+		value, err := json.Marshal(f.Value)
+		if err != nil {
+			return nil, err
+		}
+		b.Write(key)
+		b.WriteByte(':')
+		b.Write(value)
+	}
+	b.WriteByte('}')
+	return b.Bytes(), nil
+}
+
+func (o object) get(key string) any {
+	for _, f := range o {
+		if f.Key == key {
+			return f.Value
+		}
+	}
+	return nil
+}
+
+// add appends a field unless its value is empty.
+func (o *object) add(key string, value any) {
+	switch v := value.(type) {
+	case nil:
+		return
+	case string:
+		if v == "" {
+			return
+		}
+	case map[string]string:
+		if len(v) == 0 {
+			return
+		}
+	case object:
+		if len(v) == 0 {
+			return
+		}
+	case []object:
+		if len(v) == 0 {
+			return
+		}
+	}
+	*o = append(*o, field{key, value})
+}
+
+func (a *app) checkOutput() error {
+	if !slices.Contains([]string{"table", "json", "yaml", "tsv"}, a.output) {
+		return usagef("no output format %q; there are: table, json, yaml, tsv", a.output)
+	}
+	if a.query != "" {
+		if _, err := jmespath.Compile(a.query); err != nil {
+			return usagef("--query: %w", err)
+		}
+	}
+	return nil
+}
+
+// printList shows a list: as a table of the columns, or whole in another format.
+func (a *app) printList(list []object, columns []column, none string) error {
+	if a.output == "table" && a.query == "" {
+		if len(list) == 0 {
+			fmt.Fprintln(a.Stderr, none)
+			return nil
+		}
+		return a.writeTable(columns, list)
+	}
+	if list == nil {
+		list = []object{}
+	}
+	return a.print(list)
+}
+
+// print shows one object, or what --query makes of it.
+func (a *app) print(data any) error {
+	if a.query != "" {
+		picked, err := pick(a.query, data)
+		if err != nil {
+			return err
+		}
+		if picked == nil {
+			return nil // as az
+		}
+		data = picked
+	}
+	switch a.output {
+	case "json":
+		return writeJSON(a.Stdout, data)
+	case "yaml":
+		return writeYAML(a.Stdout, data)
+	case "tsv":
+		return writeTSV(a.Stdout, data)
+	}
+	return a.printTable(data)
+}
+
+// pick applies a JMESPath expression.
+func pick(query string, data any) (any, error) {
+	plain, err := plainOf(data)
+	if err != nil {
+		return nil, err
+	}
+	got, err := jmespath.Search(query, plain)
+	if err != nil {
+		return nil, usagef("--query: %w", err)
+	}
+	return ordered(got, keyOrder(query)), nil
+}
+
+func plainOf(data any) (any, error) {
+	b, err := json.Marshal(data)
+	if err != nil {
+		return nil, fmt.Errorf("encode the output: %w", err)
+	}
+	var plain any
+	if err := json.Unmarshal(b, &plain); err != nil {
+		return nil, fmt.Errorf("encode the output: %w", err)
+	}
+	return plain, nil
+}
+
+var queryKey = regexp.MustCompile(`["']?([A-Za-z_][A-Za-z0-9_ ]*)["']?\s*:`)
+
+// keyOrder finds in which order a query names the keys of the objects it makes:
+// the library gives them as maps, and columns are expected as they were typed.
+func keyOrder(query string) map[string]int {
+	order := map[string]int{}
+	for i, m := range queryKey.FindAllStringSubmatch(query, -1) {
+		if _, ok := order[m[1]]; !ok {
+			order[m[1]] = i
+		}
+	}
+	return order
+}
+
+func ordered(v any, order map[string]int) any {
+	switch v := v.(type) {
+	case []any:
+		for i := range v {
+			v[i] = ordered(v[i], order)
+		}
+	case map[string]any:
+		o := make(object, 0, len(v))
+		for key, value := range v {
+			o = append(o, field{key, ordered(value, order)})
+		}
+		slices.SortFunc(o, func(x, y field) int {
+			i, iok := order[x.Key]
+			j, jok := order[y.Key]
+			switch {
+			case iok && jok:
+				return i - j
+			case iok:
+				return -1
+			case jok:
+				return 1
+			}
+			return strings.Compare(x.Key, y.Key)
+		})
+		return o
+	}
+	return v
+}
+
+func writeJSON(w io.Writer, data any) error {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	if err := e.Encode(data); err != nil {
+		return fmt.Errorf("encode the output: %w", err)
+	}
+	var indented bytes.Buffer
+	if err := json.Indent(&indented, b.Bytes(), "", "  "); err != nil {
+		return fmt.Errorf("encode the output: %w", err)
+	}
+	_, err := w.Write(indented.Bytes())
+	return err
+}
+
+// writeYAML goes by way of JSON, which is YAML already and keeps the order.
+func writeYAML(w io.Writer, data any) error {
+	b, err := json.Marshal(data)
+	if err != nil {
+		return fmt.Errorf("encode the output: %w", err)
+	}
+	var node yaml.Node
+	if err := yaml.Unmarshal(b, &node); err != nil {
+		return fmt.Errorf("encode the output: %w", err)
+	}
+	var plain func(*yaml.Node)
+	plain = func(n *yaml.Node) {
+		if n.Kind != yaml.ScalarNode && len(n.Content) > 0 {
+			n.Style = 0
+		}
+		if n.Kind == yaml.ScalarNode {
+			n.Style = 0 // the encoder quotes again what needs it
+		}
+		for _, c := range n.Content {
+			plain(c)
+		}
+	}
+	plain(&node)
+	e := yaml.NewEncoder(w)
+	e.SetIndent(2)
+	if err := e.Encode(&node); err != nil {
+		return fmt.Errorf("encode the output: %w", err)
+	}
+	return e.Close()
+}
+
+// writeTSV follows az: a line per element; a list inside shows its length, an
+// object inside nothing, null None.
+func writeTSV(w io.Writer, data any) error {
+	var b strings.Builder
+	row := func(v any) {
+		switch v := v.(type) {
+		case object:
+			for i, f := range v {
+				if i > 0 {
+					b.WriteByte('\t')
+				}
+				b.WriteString(tsvCell(f.Value))
+			}
+		case []any:
+			for i, e := range v {
+				if i > 0 {
+					b.WriteByte('\t')
+				}
+				b.WriteString(tsvCell(e))
+			}
+		default:
+			b.WriteString(tsvCell(v))
+		}
+		b.WriteByte('\n')
+	}
+	switch v := data.(type) {
+	case []object:
+		for _, o := range v {
+			row(o)
+		}
+	case []any:
+		for _, e := range v {
+			row(e)
+		}
+	default:
+		row(data)
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+func tsvCell(v any) string {
+	switch v := v.(type) {
+	case nil:
+		return "None"
+	case object, map[string]string:
+		return ""
+	case []object:
+		return fmt.Sprint(len(v))
+	case []string:
+		return fmt.Sprint(len(v))
+	case []any:
+		return fmt.Sprint(len(v))
+	case string:
+		// A tab or a line break inside would be read as a border.
+		return strings.NewReplacer("\t", " ", "\r\n", " ", "\n", " ").Replace(v)
+	}
+	return scalar(v)
+}
+
+// scalar writes a number without an exponent: JSON's numbers come as float64.
+func scalar(v any) string {
+	if f, ok := v.(float64); ok && f == float64(int64(f)) {
+		return fmt.Sprint(int64(f))
+	}
+	return fmt.Sprint(v)
+}
