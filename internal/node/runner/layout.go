@@ -24,14 +24,19 @@ type layout struct {
 
 // path puts what is the environment's before a PATH.
 func (l layout) path(rest string) string {
-	first := l.bin
-	if l.venv != "" {
-		first += ":" + filepath.Join(l.venv, "bin")
-	}
+	first := l.pythonBin()
 	if rest == "" {
 		return first
 	}
 	return first + ":" + rest
+}
+
+// pythonBin has the environment's python and python3.
+func (l layout) pythonBin() string {
+	if l.venv != "" {
+		return filepath.Join(l.venv, "bin")
+	}
+	return l.bin
 }
 
 // layOut makes the folders of an attempt. With users and mounts a job finds
@@ -51,14 +56,12 @@ func (r *Runner) layOut(dir, id string, py pyenv.Python, env *pyenv.Env) (layout
 			return l, fmt.Errorf("make job folders: %w", err)
 		}
 	}
-	target := py.Path
+	// A venv has both names, and knows itself only by its own path.
 	if env != nil {
 		l.venv = env.Place
-		target = filepath.Join(env.Place, "bin/python")
-	}
-	if target != "" {
+	} else if py.Path != "" {
 		for _, name := range []string{"python", "python3"} {
-			if err := os.Symlink(target, filepath.Join(host, "bin", name)); err != nil && !errors.Is(err, fs.ErrExist) {
+			if err := os.Symlink(py.Path, filepath.Join(host, "bin", name)); err != nil && !errors.Is(err, fs.ErrExist) {
 				return l, fmt.Errorf("link python: %w", err)
 			}
 		}

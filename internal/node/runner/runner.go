@@ -215,7 +215,7 @@ func command(t queue.Task, l layout) []string {
 	case t.Command != "":
 		return []string{"/bin/sh", "-c", t.Command}
 	case t.Script != "":
-		return append([]string{filepath.Join(l.bin, "python"), t.Script}, t.Arguments...)
+		return append([]string{filepath.Join(l.pythonBin(), "python"), t.Script}, t.Arguments...)
 	}
 	return nil
 }
@@ -339,4 +339,9 @@ func (r *Runner) place(hash string) string {
 		return filepath.Join("/tmp/azureml/envs", hash)
 	}
 	return filepath.Join(r.cfg.Cache, "envs", hash)
+}
+
+// CanBuild reports whether this machine can make environments with packages.
+func (r *Runner) CanBuild(ctx context.Context) bool {
+	return slices.ContainsFunc(r.finder.All(ctx), pyenv.Python.CanBuild)
 }

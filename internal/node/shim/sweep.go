@@ -73,3 +73,23 @@ func Sweep(dir string) (Record, error) {
 	}
 	return rec, writeJSON(filepath.Join(dir, "exit.json"), rec, true)
 }
+
+// Forget removes an attempt's folder, whatever modes its job gave what it made
+// (only root may ignore them). One whose shim lives is left, with an error.
+func Forget(dir string) error {
+	if held, _, err := lockState(dir); err != nil || held {
+		return errors.Join(err, fmt.Errorf("forget %s: its shim lives", dir))
+	}
+	err := os.RemoveAll(dir)
+	if !errors.Is(err, os.ErrPermission) {
+		return err
+	}
+	_ = filepath.WalkDir(dir, func(path string, d os.DirEntry, err error) error {
+		if d != nil && d.IsDir() {
+			// Before it is read: WalkDir calls first, then lists.
+			_ = os.Chmod(path, 0o700)
+		}
+		return nil
+	})
+	return os.RemoveAll(dir)
+}
