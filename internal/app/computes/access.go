@@ -51,13 +51,10 @@ func (w *wanted) network(was map[string]any) error {
 		}
 		w.inner["remoteLoginPortPublicAccess"] = login
 	}
-	if w.inner["enableNodePublicIp"] == nil {
-		w.inner["enableNodePublicIp"] = true
-	}
-	if err := flag(w.inner, "enableNodePublicIp", "properties.properties.enableNodePublicIp"); err != nil {
+	if err := flag(w.inner, "enableNodePublicIp", "properties.properties.enableNodePublicIp", true); err != nil {
 		return err
 	}
-	return flag(w.inner, "isolatedNetwork", "properties.properties.isolatedNetwork")
+	return flag(w.inner, "isolatedNetwork", "properties.properties.isolatedNetwork", false)
 }
 
 // userName is what Linux takes for the name of an administrator.
@@ -272,11 +269,11 @@ func text(m map[string]any, key, at string) (string, error) {
 	return "", invalid(at, "The property '%s' must be a string.", key)
 }
 
-// flag checks that what is at key is true, false or nothing; null counts as nothing.
-func flag(m map[string]any, key, at string) error {
+// flag checks that what is at key is true or false; nothing and null become otherwise.
+func flag(m map[string]any, key, at string, otherwise bool) error {
 	switch m[key].(type) {
 	case nil:
-		delete(m, key)
+		m[key] = otherwise
 		return nil
 	case bool:
 		return nil
@@ -331,6 +328,15 @@ func clone(v any) any {
 		return out
 	}
 	return v // strings, numbers, true, false and null cannot be changed
+}
+
+// dropNulls removes keys whose value is null: what was read has them, and they ask for nothing.
+func dropNulls(m map[string]any, keys []string) {
+	for _, k := range keys {
+		if m[k] == nil {
+			delete(m, k)
+		}
+	}
 }
 
 func drop(m map[string]any, keys []string) {

@@ -83,6 +83,8 @@ func canonical(body map[string]any, info workspaces.Info, name string, have *sto
 		keep(props, old, immutableProps)
 		keep(w.inner, was, immutableInner)
 	}
+	dropNulls(props, immutableProps)
+	dropNulls(w.inner, immutableInner)
 	for _, check := range []func() error{
 		func() error { return w.kindOf(props) }, func() error { return w.place(props, info, have) }, func() error { return w.words(props) },
 		w.size, w.scale, func() error { return w.network(was) }, func() error { return w.login(was) }, w.tags,
@@ -171,10 +173,7 @@ func (w *wanted) words(props map[string]any) error {
 	if _, err := text(props, "description", "properties.description"); err != nil {
 		return err
 	}
-	if props["description"] == nil {
-		delete(props, "description")
-	}
-	return flag(props, "disableLocalAuth", "properties.disableLocalAuth")
+	return flag(props, "disableLocalAuth", "properties.disableLocalAuth", false)
 }
 
 // size checks vmSize, vmPriority and osType.

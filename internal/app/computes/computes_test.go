@@ -383,6 +383,37 @@ func TestPutAgain(t *testing.T) {
 	}
 }
 
+// TestPutWhatWasRead: clients that read, change one thing and write it all back
+// change that thing alone.
+func TestPutWhatWasRead(t *testing.T) {
+	t.Parallel()
+	for name, made := range map[string]string{
+		"a plain cluster":              body(""),
+		"one with all there is":        `{"tags":{"a":"b"},"identity":{"type":"UserAssigned","userAssignedIdentities":{"` + uai + `a":{}}},` + body(`"subnet":{"id":"` + subnet + `"},"vmPriority":"LowPriority","userAccountCredentials":{"adminUserName":"u","adminUserSshPublicKey":"ssh-rsa AAAA me"},"isolatedNetwork":true,"x":{"y":null},`)[1:],
+		"one with a system's identity": `{"identity":{"type":"SystemAssigned"},` + body("")[1:],
+		"one in another region":        strings.Replace(body(""), `"computeType"`, `"computeLocation":"North Europe","description":"d","computeType"`, 1),
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			w.mustPut("abc", made)
+			w.settle("abc")
+			text, err := json.Marshal(w.get("abc"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			res := w.mustPut("abc", string(text))
+			if after, _ := json.Marshal(res.Body); w.cluster("abc").Generation != 1 || string(after) != string(text) {
+				t.Errorf("writing back what was read made generation %d of it:\n%s\n%s", w.cluster("abc").Generation, text, after)
+			}
+			w.mustPut("abc", strings.Replace(string(text), `"maxNodeCount":4`, `"maxNodeCount":5`, 1))
+			if c := w.cluster("abc"); c.Max != 5 || c.Generation != 2 {
+				t.Errorf("a new maximum made %+v", c)
+			}
+		})
+	}
+}
+
 func TestPatch(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

@@ -45,25 +45,27 @@ func (s *Service) show(c saved) Document {
 	} {
 		props[k] = v
 	}
-	for k, v := range map[string]any{"description": nil, "disableLocalAuth": false} {
-		if _, ok := props[k]; !ok {
-			props[k] = v
-		}
-	}
+	null(props, "description")
 	if status.Provisioning == operation.Failed {
 		props["provisioningErrors"] = problems(status.Errors)
 	}
 	inner, _ := props["properties"].(map[string]any)
-	for k, v := range map[string]any{"subnet": nil, "isolatedNetwork": false} {
-		if _, ok := inner[k]; !ok {
-			inner[k] = v
-		}
-	}
+	null(inner, "subnet", "virtualMachineImage")
 	if cred, ok := inner["userAccountCredentials"].(map[string]any); ok {
 		delete(cred, "adminUserSshPublicKey") // Azure counts it among the secrets
 	}
 	allocation(inner, status, view.NodesOf(c.doc.ID))
 	return Document{out, c.rev}
+}
+
+// null shows what is not set as null: SDK v1 asks for some of these keys, and the
+// examples of the specification have the others.
+func null(m map[string]any, keys ...string) {
+	for _, k := range keys {
+		if _, ok := m[k]; !ok {
+			m[k] = nil
+		}
+	}
 }
 
 // provisioning is the state that a reader should see: a wish that control has

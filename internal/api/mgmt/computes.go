@@ -1,0 +1,235 @@
+package mgmt
+
+import (
+	"errors"
+	"net/http"
+	"time"
+
+	"github.com/ebb-compute/ebb/internal/api/arm"
+	"github.com/ebb-compute/ebb/internal/app/computes"
+	"github.com/ebb-compute/ebb/internal/core/armid"
+	"github.com/ebb-compute/ebb/internal/core/operation"
+	"github.com/ebb-compute/ebb/internal/fault"
+)
+
+// warningHeader carries one sentence for people each time it occurs; "ebb" prints
+// them, and other clients ignore it.
+const warningHeader = "x-ebb-warning"
+
+// pageSize is how many computes one page of a list has.
+const pageSize = 200
+
+// computeRoutes serves clusters, their nodes, and operations on them.
+type computeRoutes struct{ c Computes }
+
+func registerComputes(reg arm.Registrar, h computeRoutes) {
+	for _, prefix := range []string{"", dataPrefix} {
+		reg.Handle("GET "+prefix+workspacePath+"/computes", h.list)
+		reg.Handle("GET "+prefix+computePath, h.get)
+		reg.Handle("PUT "+prefix+computePath, h.put)
+		reg.Handle("PATCH "+prefix+computePath, h.patch)
+		reg.Handle("DELETE "+prefix+computePath, h.remove)
+		reg.Handle("POST "+prefix+computePath+"/listNodes", h.nodes)
+		for action, name := range map[string]string{"start": "ComputeStart", "stop": "ComputeStop", "restart": "ComputeRestart", "listKeys": "ComputeListKeys"} {
+			reg.Handle("POST "+prefix+computePath+"/"+action, h.unsuited(name))
+		}
+	}
+	reg.Handle("GET "+locationPath+"/mfeOperationsStatus/{operation}", h.status)
+	reg.Handle("GET "+locationPath+"/mfeOperationResults/{operation}", h.result)
+}
+
+func (h computeRoutes) list(_ http.ResponseWriter, r *http.Request) (int, any, error) {
+	docs, next, err := h.c.List(r.Context(), arm.Caller(r.Context()), workspaceID(r), arm.SkipToken(r), pageSize)
+	if err != nil {
+		return 0, nil, err
+	}
+	var list []map[string]any
+	for _, d := range docs {
+		list = append(list, d.Body)
+	}
+	return http.StatusOK, arm.Page(r, list, next), nil
+}
+
+func (h computeRoutes) get(w http.ResponseWriter, r *http.Request) (int, any, error) {
+	doc, err := h.c.Get(r.Context(), arm.Caller(r.Context()), workspaceID(r), r.PathValue("compute"))
+	if err != nil {
+		return 0, nil, err
+	}
+	// No 304: the ETag is the wish's, and what clients poll for is the status.
+	w.Header().Set("ETag", arm.ETag(doc.Rev))
+	return http.StatusOK, doc.Body, nil
+}
+
+// request is what PUT and PATCH have in common.
+func request(r *http.Request, body map[string]any) computes.Request {
+	return computes.Request{Workspace: workspaceID(r), Name: r.PathValue("compute"), Body: body, Match: match(r)}
+}
+
+// match checks If-Match and If-None-Match against what there is.
+func match(r *http.Request) func(bool, int64) error {
+	target := armid.Compute(workspaceID(r), r.PathValue("compute"))
+	return func(exists bool, rev int64) error { return arm.Match(r, target, exists, arm.ETag(rev)) }
+}
+
+func (h computeRoutes) put(w http.ResponseWriter, r *http.Request) (int, any, error) {
+	body, err := arm.ReadDocument(r)
+	if err != nil {
+		return 0, nil, err
+	}
+	res, err := h.c.Put(r.Context(), arm.Caller(r.Context()), request(r, body))
+	if err != nil {
+		return 0, nil, err
+	}
+	written(w, r, res)
+	if res.Created {
+		return http.StatusCreated, res.Body, nil
+	}
+	return http.StatusOK, res.Body, nil
+}
+
+func (h computeRoutes) patch(w http.ResponseWriter, r *http.Request) (int, any, error) {
+	body, err := arm.ReadPatch(r)
+	if err != nil {
+		return 0, nil, err
+	}
+	res, err := h.c.Patch(r.Context(), arm.Caller(r.Context()), request(r, body))
+	if err != nil {
+		return 0, nil, err
+	}
+	written(w, r, res)
+	return http.StatusOK, res.Body, nil
+}
+
+// written sets the headers of a write's answer.
+func written(w http.ResponseWriter, r *http.Request, res computes.Result) {
+	w.Header().Set("ETag", arm.ETag(res.Rev))
+	for _, sentence := range res.Warnings {
+		w.Header().Add(warningHeader, sentence)
+	}
+	async(w, r, res)
+}
+
+// async points to the operation, where there is one.
+func async(w http.ResponseWriter, r *http.Request, res computes.Result) {
+	if res.Operation == "" {
+		return
+	}
+	at := operationsAt(res.Subscription, res.Region)
+	arm.Async(w, r, at+"/mfeOperationsStatus/"+res.Operation, at+"/mfeOperationResults/"+res.Operation)
+}
+
+func operationsAt(sub, region string) string {
+	return armid.Subscription(sub) + "/providers/" + armid.Provider + "/locations/" + region
+}
+
+func (h computeRoutes) remove(w http.ResponseWriter, r *http.Request) (int, any, error) {
+	res, err := h.c.Delete(r.Context(), arm.Caller(r.Context()), workspaceID(r), r.PathValue("compute"), query(r, "underlyingResourceAction"), match(r))
+	if err != nil {
+		return 0, nil, err
+	}
+	if res.Operation == "" {
+		return http.StatusNoContent, nil, nil
+	}
+	async(w, r, res)
+	return http.StatusAccepted, nil, nil
+}
+
+// nodeBody is a node of listNodes. Nodes dial out and open no port, so that they
+// have no address to show; the keys are there because clients print them.
+type nodeBody struct {
+	ID             string  `json:"nodeId"`
+	PrivateAddress *string `json:"privateIpAddress"`
+	PublicAddress  *string `json:"publicIpAddress"`
+	Port           *int    `json:"port"`
+	State          string  `json:"nodeState"`
+	Run            *string `json:"runId"`
+}
+
+func (h computeRoutes) nodes(_ http.ResponseWriter, r *http.Request) (int, any, error) {
+	nodes, err := h.c.Nodes(r.Context(), arm.Caller(r.Context()), workspaceID(r), r.PathValue("compute"))
+	if err != nil {
+		return 0, nil, err
+	}
+	list := []nodeBody{}
+	for _, n := range nodes {
+		b := nodeBody{ID: n.ID, State: n.State}
+		if n.Run != "" {
+			b.Run = &n.Run
+		}
+		list = append(list, b)
+	}
+	return http.StatusOK, map[string]any{"nodes": list}, nil
+}
+
+// unsuited refuses what only other types of compute can do.
+func (h computeRoutes) unsuited(action string) arm.Handler {
+	return func(_ http.ResponseWriter, r *http.Request) (int, any, error) {
+		if _, err := h.c.Get(r.Context(), arm.Caller(r.Context()), workspaceID(r), r.PathValue("compute")); err != nil {
+			return 0, nil, err
+		}
+		return 0, nil, fault.Coded(fault.Invalid, "UserError", r.PathValue("compute"),
+			"%s with computeType AmlCompute is not supported. A cluster starts and stops its nodes by itself, between its minimum and its maximum.", action)
+	}
+}
+
+// operationBody is the state of an operation (arm-rpc v1.0, "Azure-AsyncOperation Resource format").
+type operationBody struct {
+	ID      string         `json:"id"`
+	Name    string         `json:"name"`
+	Status  string         `json:"status"`
+	Started string         `json:"startTime"`
+	Ended   string         `json:"endTime,omitempty"`
+	Percent int            `json:"percentComplete"`
+	Target  string         `json:"resourceId"`
+	Problem *operationFail `json:"error,omitempty"`
+}
+
+// operationFail is an ARM error with the number that SDK v1 prints.
+type operationFail struct {
+	Code    string `json:"code"`
+	Message string `json:"message"`
+	Status  int    `json:"statusCode"`
+	Details []any  `json:"details"`
+}
+
+func (h computeRoutes) status(w http.ResponseWriter, r *http.Request) (int, any, error) {
+	op, err := h.c.Operation(r.Context(), arm.Caller(r.Context()), r.PathValue("sub"), r.PathValue("operation"))
+	if err != nil {
+		return 0, nil, err
+	}
+	body := operationBody{
+		ID:   operationsAt(op.Scope, op.Location) + "/mfeOperationsStatus/" + op.ID,
+		Name: op.ID, Status: string(op.Status), Started: op.Started.UTC().Format(time.RFC3339Nano), Target: op.Target,
+	}
+	if !op.Status.Final() {
+		w.Header().Set("Retry-After", arm.RetryAfter)
+		return http.StatusOK, body, nil
+	}
+	body.Percent, body.Ended = 100, op.Ended.UTC().Format(time.RFC3339Nano)
+	if op.Status == operation.Failed {
+		body.Problem = &operationFail{op.Code, op.Message, http.StatusConflict, []any{}}
+	}
+	return http.StatusOK, body, nil
+}
+
+// result answers as the operation would have, had it not been asynchronous.
+func (h computeRoutes) result(w http.ResponseWriter, r *http.Request) (int, any, error) {
+	who := arm.Caller(r.Context())
+	op, err := h.c.Operation(r.Context(), who, r.PathValue("sub"), r.PathValue("operation"))
+	if err != nil {
+		return 0, nil, err
+	}
+	switch {
+	case !op.Status.Final():
+		at := operationsAt(op.Scope, op.Location)
+		arm.Async(w, r, at+"/mfeOperationsStatus/"+op.ID, at+"/mfeOperationResults/"+op.ID)
+		return http.StatusAccepted, nil, nil
+	case op.Status != operation.Succeeded:
+		return 0, nil, fault.Coded(fault.Conflict, op.Code, op.Target, "%s", op.Message)
+	}
+	doc, err := h.c.Target(r.Context(), who, op)
+	if errors.Is(err, fault.NotFound) {
+		return http.StatusNoContent, nil, nil
+	}
+	return http.StatusOK, doc.Body, err
+}

@@ -1,0 +1,141 @@
+// Package mgmt serves Azure Resource Manager's addresses: subscriptions, resource
+// groups, workspaces, computes, and what belongs to them. It turns requests
+// into calls of use-cases and their answers into ARM's shapes; it decides nothing.
+//
+// Reads of workspaces and computes are served a second time below
+// /rp/workspaces, where SDK v1 asks for them (reference/wire/sdk-v1.md §2).
+// Start at [Register].
+package mgmt
+
+import (
+	"context"
+	"net/http"
+	"strings"
+
+	"github.com/ebb-compute/ebb/internal/api/arm"
+	"github.com/ebb-compute/ebb/internal/app/computes"
+	"github.com/ebb-compute/ebb/internal/app/workspaces"
+	"github.com/ebb-compute/ebb/internal/core/access"
+	"github.com/ebb-compute/ebb/internal/core/armid"
+	"github.com/ebb-compute/ebb/internal/core/operation"
+	"github.com/ebb-compute/ebb/internal/core/quota"
+)
+
+// Patterns that many routes begin with.
+const (
+	subPath       = "/subscriptions/{sub}"
+	groupPath     = subPath + "/resourceGroups/{group}"
+	providerPath  = "/providers/" + armid.Provider
+	workspacePath = groupPath + providerPath + "/workspaces/{ws}"
+	computePath   = workspacePath + "/computes/{compute}"
+	locationPath  = subPath + providerPath + "/locations/{location}"
+	dataPrefix    = "/rp/workspaces"
+)
+
+// Workspaces is what these routes need of app/workspaces.
+type Workspaces interface {
+	Tenant(ctx context.Context) (string, error)
+	Subscriptions(ctx context.Context, p access.Principal) ([]workspaces.Document, error)
+	Subscription(ctx context.Context, p access.Principal, sub string) (workspaces.Document, error)
+	Groups(ctx context.Context, p access.Principal, sub string) ([]workspaces.Document, error)
+	Group(ctx context.Context, p access.Principal, sub, group string) (workspaces.Document, error)
+	List(ctx context.Context, p access.Principal, sub, group string) ([]workspaces.Document, error)
+	Get(ctx context.Context, p access.Principal, id string) (workspaces.Document, error)
+}
+
+// Computes is what the routes of computes need of app/computes.
+type Computes interface {
+	Put(ctx context.Context, p access.Principal, req computes.Request) (computes.Result, error)
+	Patch(ctx context.Context, p access.Principal, req computes.Request) (computes.Result, error)
+	Delete(ctx context.Context, p access.Principal, workspace, name, action string, match func(exists bool, rev int64) error) (computes.Result, error)
+	Get(ctx context.Context, p access.Principal, workspace, name string) (computes.Document, error)
+	List(ctx context.Context, p access.Principal, workspace, after string, limit int) ([]computes.Document, string, error)
+	Nodes(ctx context.Context, p access.Principal, workspace, name string) ([]computes.Node, error)
+	Operation(ctx context.Context, p access.Principal, sub, id string) (operation.Operation, error)
+	Target(ctx context.Context, p access.Principal, op operation.Operation) (computes.Document, error)
+}
+
+// Ledger is what the routes of sizes, usages and quotas need of app/computes.
+type Ledger interface {
+	Sizes(ctx context.Context, p access.Principal, sub, region string) ([]quota.Machine, error)
+	Usages(ctx context.Context, p access.Principal, sub, region string, expand bool) ([]quota.Row, error)
+	Quotas(ctx context.Context, p access.Principal, sub, region string) ([]quota.Row, error)
+	UpdateQuotas(ctx context.Context, p access.Principal, sub, region string, wishes []computes.QuotaWish) ([]computes.QuotaResult, error)
+}
+
+// Services are the use-cases behind the routes. All are needed.
+type Services struct {
+	Workspaces Workspaces
+	Computes   Computes
+	Ledger     Ledger
+}
+
+// Register adds the routes of this package, jobs excepted (RegisterJobs).
+func Register(reg arm.Registrar, s Services) {
+	registerResources(reg, resources{s.Workspaces})
+	registerWorkspaces(reg, workspaceRoutes{s.Workspaces})
+	registerComputes(reg, computeRoutes{s.Computes})
+	registerLedger(reg, ledgerRoutes{s.Ledger})
+	registerNotBuilt(reg)
+}
+
+// workspaceID is the workspace that a path names, as it was typed.
+func workspaceID(r *http.Request) string {
+	return armid.Workspace(r.PathValue("sub"), r.PathValue("group"), r.PathValue("ws"))
+}
+
+// old reports whether a request has an api-version from before 2020-04-01: SDK v1's
+// 2020-02-02 wants the shapes of that time. No version means the newest.
+func old(r *http.Request) bool {
+	v := arm.Query(r, "api-version")
+	return v != "" && v < "2020-04-01"
+}
+
+// notBuilt are addresses that later work will answer, with the name of the feature. A name is a
+// segment below a workspace.
+var notBuilt = []struct{ segment, feature string }{
+	{"batchEndpoints", "Batch endpoints"}, {"onlineEndpoints", "Online endpoints"}, {"serverlessEndpoints", "Serverless endpoints"},
+	{"codes", "Code assets by ARM"}, {"components", "Components"}, {"data", "Data assets"}, {"datastores", "Datastores by ARM"},
+	{"environments", "Environments by ARM"}, {"models", "Models"}, {"schedules", "Schedules"}, {"featuresets", "Feature sets"}, {"featurestoreEntities", "Feature stores"},
+	{"connections", "Workspace connections"}, {"privateEndpointConnections", "Private endpoints"}, {"privateLinkResources", "Private links"}, {"outboundRules", "Managed networks"},
+	{"marketplaceSubscriptions", "Marketplace subscriptions"}, {"capabilityHosts", "Capability hosts"}, {"endpoints", "Inference endpoints"},
+	{"listKeys", "Keys of a workspace's own resources"}, {"resyncKeys", "Keys of a workspace's own resources"}, {"diagnose", "Workspace diagnosis"},
+	{"prepareNotebook", "Notebooks"}, {"listNotebookKeys", "Notebooks"}, {"listNotebookAccessToken", "Notebooks"}, {"listStorageAccountKeys", "Keys of a workspace's storage account"},
+	{"provisionManagedNetwork", "Managed networks"}, {"linkedServices", "Linked services"},
+}
+
+// foreign are other resource providers whose resources may lie in a group.
+var foreign = []struct{ namespace, feature string }{
+	{"Microsoft.Network", "Networks (Microsoft.Network)"}, {"Microsoft.ManagedIdentity", "User-assigned identities (Microsoft.ManagedIdentity)"},
+	{"Microsoft.Storage", "Storage accounts by ARM (Microsoft.Storage)"}, {"Microsoft.KeyVault", "Key vaults (Microsoft.KeyVault)"},
+	{"Microsoft.ContainerRegistry", "Container registries (Microsoft.ContainerRegistry)"}, {"Microsoft.Insights", "Monitoring (Microsoft.Insights)"},
+	{"Microsoft.OperationalInsights", "Log workspaces (Microsoft.OperationalInsights)"}, {"Microsoft.Compute", "Virtual machines (Microsoft.Compute)"},
+	{"Microsoft.Resources", "Template deployments (Microsoft.Resources)"},
+}
+
+func registerNotBuilt(reg arm.Registrar) {
+	for _, prefix := range []string{"", dataPrefix} {
+		for _, n := range notBuilt {
+			arm.NotBuilt(reg, prefix+workspacePath+"/"+n.segment, n.feature)
+		}
+	}
+	for _, f := range foreign {
+		arm.NotBuilt(reg, groupPath+"/providers/"+f.namespace, f.feature)
+		arm.NotBuilt(reg, subPath+"/providers/"+f.namespace+"/{type}", f.feature)
+	}
+	for _, scope := range []string{subPath, groupPath, workspacePath, computePath} {
+		at := scope + "/providers/Microsoft.Authorization/"
+		arm.NotBuilt(reg, at+"locks", "Resource locks")
+		for _, kind := range []string{"roleAssignments", "roleDefinitions", "permissions", "denyAssignments"} {
+			arm.NotBuilt(reg, at+kind, "Role-based access control")
+		}
+		arm.NotBuilt(reg, scope+"/providers/Microsoft.Resources/deployments", "Template deployments (Microsoft.Resources)")
+		arm.NotBuilt(reg, scope+"/providers/Microsoft.Resources/tags", "Tags by their own address")
+	}
+	arm.NotBuilt(reg, groupPath+providerPath+"/registries", "Registries")
+	arm.NotBuilt(reg, subPath+providerPath+"/registries", "Registries")
+	arm.NotBuilt(reg, groupPath+"/exportTemplate", "Export of templates")
+}
+
+// query returns a query parameter in lower case.
+func query(r *http.Request, name string) string { return strings.ToLower(arm.Query(r, name)) }
