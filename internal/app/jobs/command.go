@@ -1,0 +1,161 @@
+package jobs
+
+import (
+	"encoding/json"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/ebb-compute/ebb/internal/core/queue"
+	"github.com/ebb-compute/ebb/internal/fault"
+)
+
+// properties is the part of mfe.json's CommandJob (2024-04-01) that Ebb acts on;
+// the whole is kept as the run's definition.
+type properties struct {
+	JobType              string
+	Command              string
+	ComputeID            string
+	CodeID               string
+	EnvironmentID        string
+	ExperimentName       string
+	DisplayName          string
+	Description          string
+	IsArchived           bool
+	EnvironmentVariables map[string]string
+	Tags                 map[string]string
+	Properties           map[string]string
+	Distribution         *struct{ DistributionType string }
+	Limits               *struct{ Timeout string }
+	Resources            *struct{ InstanceCount *int }
+	Inputs               map[string]*struct{ JobInputType, Value string }
+	Outputs              map[string]json.RawMessage
+}
+
+// FromCommandJob reads the properties of an ARM job. environmentId is not
+// looked up: the caller replaces [Submission.Environment] when it names one.
+func FromCommandJob(raw json.RawMessage) (in Submission, environmentID string, err error) {
+	var p properties
+	if err := json.Unmarshal(raw, &p); err != nil {
+		return Submission{}, "", fault.Coded(fault.Invalid, "InvalidRequestContent", "properties", "The job's properties are not valid: %s.", err)
+	}
+	if !strings.EqualFold(p.JobType, "Command") {
+		if p.JobType == "" {
+			return Submission{}, "", fault.Coded(fault.Invalid, "InvalidPropertyValue", "properties.jobType", "The property jobType is missing; \"Command\" is known.")
+		}
+		return Submission{}, "", fault.New(fault.Unsupported, "properties.jobType", "The feature \"jobs of type %s\" is not built yet; \"Command\" is.", p.JobType)
+	}
+	in = Submission{
+		Form: ARM, Definition: raw, Type: "azureml.commandjob", Experiment: p.ExperimentName,
+		DisplayName: p.DisplayName, Description: p.Description, Tags: p.Tags, Properties: p.Properties, Archived: p.IsArchived,
+		Target: p.ComputeID, Command: p.Command, Variables: p.EnvironmentVariables,
+		Environment: queue.Environment{UserManaged: true},
+	}
+	if strings.TrimSpace(p.Command) == "" {
+		return Submission{}, "", fault.Coded(fault.Invalid, "InvalidPropertyValue", "properties.command", "The property command is missing or empty.")
+	}
+	if p.Distribution != nil {
+		in.Distributed = p.Distribution.DistributionType
+	}
+	if p.Resources != nil && p.Resources.InstanceCount != nil {
+		if in.Nodes = *p.Resources.InstanceCount; in.Nodes < 1 {
+			return Submission{}, "", fault.Coded(fault.Invalid, "InvalidPropertyValue", "properties.resources.instanceCount", "instanceCount must be at least 1.")
+		}
+	}
+	if p.Limits != nil && p.Limits.Timeout != "" {
+		if in.TimeLimit, err = ParseDuration(p.Limits.Timeout); err != nil {
+			return Submission{}, "", err
+		}
+	}
+	if in.Code, err = lastSegment(p.CodeID); err != nil {
+		return Submission{}, "", err
+	}
+	if in.Command, err = p.fill(); err != nil {
+		return Submission{}, "", err
+	}
+	return in, p.EnvironmentID, nil
+}
+
+// lastSegment takes the guid of a snapshot off a codeId.
+func lastSegment(id string) (string, error) {
+	if i := strings.Index(strings.ToLower(id), "/snapshots/"); i >= 0 {
+		return id[i+len("/snapshots/"):], nil
+	}
+	if strings.Contains(id, "/") {
+		return "", fault.New(fault.Unsupported, "properties.codeId", "The feature \"code assets\" is not built yet; name a snapshot (its guid), or leave codeId out.")
+	}
+	return id, nil
+}
+
+// reference finds ${{inputs.x}} and ${{outputs.x}}.
+var reference = regexp.MustCompile(`\$\{\{\s*(inputs|outputs)\.([A-Za-z0-9_.\-]+)\s*\}\}`)
+
+// fill puts the values of literal inputs into the command.
+func (p *properties) fill() (string, error) {
+	for name, in := range p.Inputs {
+		if in != nil && !strings.EqualFold(in.JobInputType, "literal") {
+			return "", fault.New(fault.Unsupported, "properties.inputs."+name, "The feature \"job inputs of type %s\" is not built yet; \"literal\" is.", in.JobInputType)
+		}
+	}
+	for name, out := range p.Outputs {
+		if string(out) != "null" {
+			return "", fault.New(fault.Unsupported, "properties.outputs."+name, "The feature \"job outputs\" is not built yet.")
+		}
+	}
+	var missing string
+	done := reference.ReplaceAllStringFunc(p.Command, func(ref string) string {
+		m := reference.FindStringSubmatch(ref)
+		if in := p.Inputs[m[2]]; m[1] == "inputs" && in != nil {
+			return in.Value
+		}
+		missing = ref
+		return ref
+	})
+	if missing != "" {
+		return "", fault.Coded(fault.Invalid, "InvalidPropertyValue", "properties.command", "The command refers to %s, which the job does not have.", missing)
+	}
+	return done, nil
+}
+
+var iso8601 = regexp.MustCompile(`^P(?:(\d{1,6})W)?(?:(\d{1,6})D)?(?:T(?:(\d{1,9})H)?(?:(\d{1,9})M)?(?:(\d{1,10})(?:\.\d+)?S)?)?$`)
+
+// ParseDuration reads an ISO 8601 duration to the second, as "PT1H30M".
+func ParseDuration(s string) (time.Duration, error) {
+	bad := fault.Coded(fault.Invalid, "InvalidPropertyValue", "properties.limits.timeout", "%q is not a duration as ISO 8601 writes it, for example PT1H30M.", s)
+	m := iso8601.FindStringSubmatch(strings.ToUpper(strings.TrimSpace(s)))
+	if m == nil || strings.HasSuffix(s, "P") || strings.HasSuffix(s, "T") {
+		return 0, bad
+	}
+	const year = 366 * 24 * 3600 // s; more is a mistake, and the sum below cannot overflow
+	total := 0
+	for i, unit := range []int{7 * 24 * 3600, 24 * 3600, 3600, 60, 1} {
+		if m[i+1] == "" {
+			continue
+		}
+		n, err := strconv.Atoi(m[i+1])
+		if err != nil || n > 10*year/unit {
+			return 0, bad
+		}
+		total += n * unit
+	}
+	return time.Duration(total) * time.Second, nil
+}
+
+// FormatDuration writes a duration as ISO 8601, as "PT1H30M".
+func FormatDuration(d time.Duration) string {
+	s := int64(d / time.Second)
+	out := "PT"
+	for _, u := range []struct {
+		n    int64
+		unit string
+	}{{s / 3600, "H"}, {s / 60 % 60, "M"}, {s % 60, "S"}} {
+		if u.n > 0 {
+			out += strconv.FormatInt(u.n, 10) + u.unit
+		}
+	}
+	if out == "PT" {
+		return "PT0S"
+	}
+	return out
+}

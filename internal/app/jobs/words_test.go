@@ -1,0 +1,122 @@
+package jobs_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/ebb-compute/ebb/internal/app/jobs"
+	"github.com/ebb-compute/ebb/internal/core/queue"
+	"github.com/ebb-compute/ebb/internal/fault"
+)
+
+// config is what azureml-core 1.61 submits (reference/wire/sdk-v1.md, section 9).
+const config = `{"script": "train.py", "arguments": ["--lr", 0.1, 1.0, true, 3], "target": "cpu-cluster", "framework": "Python", "communicator": "None",
+ "maxRunDurationSeconds": 2592000, "nodeCount": 1, "priority": null, "data": {}, "outputData": {}, "datacaches": [],
+ "environment": {"name": "myenv", "version": null, "environmentVariables": {"EXAMPLE_ENV_VAR": "EXAMPLE_VALUE", "B": "env"},
+  "python": {"userManagedDependencies": false, "interpreterPath": "python", "condaDependenciesFile": null, "baseCondaEnvironment": null,
+   "condaDependencies": {"name": "project_environment", "dependencies": ["python=3.8.13", "conda-forge::numpy=1.21", "pip", {"pip": ["azureml-defaults", "six"]}], "channels": ["anaconda"]}},
+  "docker": {"enabled": false, "baseImage": "img:1", "baseDockerfile": null}},
+ "environmentVariables": {"B": "run", "N": 5}, "mpi": {"processCountPerNode": 1, "nodeCount": 1}}`
+
+func TestRunConfiguration(t *testing.T) {
+	t.Parallel()
+	got, err := jobs.FromRunConfiguration(json.RawMessage(config))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := jobs.Submission{
+		Form: jobs.V1, Definition: json.RawMessage(config), Type: "azureml.scriptrun", Target: "cpu-cluster", Nodes: 1,
+		Script: "train.py", Arguments: []string{"--lr", "0.1", "1.0", "True", "3"}, Framework: "Python", TimeLimit: 720 * time.Hour,
+		Variables:   map[string]string{"EXAMPLE_ENV_VAR": "EXAMPLE_VALUE", "B": "run", "N": "5"},
+		Environment: queue.Environment{Name: "myenv", Python: "3.8.13", Conda: []string{"numpy=1.21"}, Pip: []string{"azureml-defaults", "six"}, Image: "img:1"},
+	}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("got  %+v\nwant %+v", got, want)
+	}
+}
+
+func TestRunConfigurationVariants(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		config string
+		check  func(jobs.Submission) bool
+		says   string // of the error; empty: none
+	}{
+		"a command as words":           {`{"command":["python","a.py","--n",1]}`, func(s jobs.Submission) bool { return s.Command == "python a.py --n 1" }, ""},
+		"a command wins over a script": {`{"command":"ls","script":"a.py"}`, func(s jobs.Submission) bool { return s.Command == "ls" && s.Script == "" }, ""},
+		"the user's own python": {`{"script":"a","environment":{"python":{"userManagedDependencies":true,"interpreterPath":"python3","condaDependencies":{"dependencies":["python=3.8.13",{"pip":["x"]}]}}}}`, func(s jobs.Submission) bool {
+			return s.Environment.UserManaged && s.Environment.Interpreter == "python3" && s.Environment.Pip == nil
+		}, ""},
+		"no environment at all":                {`{"script":"a"}`, func(s jobs.Submission) bool { return s.Environment.UserManaged }, ""},
+		"mpi is kept as the distribution":      {`{"script":"a","communicator":"IntelMpi"}`, func(s jobs.Submission) bool { return s.Distributed == "IntelMpi" }, ""},
+		"data is refused by name":              {`{"script":"a","data":{"d":{}}}`, nil, "data"},
+		"output data is refused by name":       {`{"script":"a","outputData":{"d":{}}}`, nil, "outputData"},
+		"an object as an argument is refused":  {`{"script":"a","arguments":[{}]}`, nil, "argument"},
+		"a negative time limit is refused":     {`{"script":"a","maxRunDurationSeconds":-1}`, nil, "maxRunDurationSeconds"},
+		"what is no object is refused":         {`[]`, nil, "not valid"},
+		"a file of dependencies is refused":    {`{"script":"a","environment":{"python":{"condaDependenciesFile":"c.yml"}}}`, nil, "condaDependenciesFile"},
+		"dependencies of npm are refused":      {`{"script":"a","environment":{"python":{"condaDependencies":{"dependencies":[{"npm":["x"]}]}}}}`, nil, "npm"},
+		"a variable that is a list is refused": {`{"script":"a","environmentVariables":{"A":[]}}`, nil, "A"},
+	} {
+		got, err := jobs.FromRunConfiguration(json.RawMessage(c.config))
+		if c.says != "" {
+			if k := fault.KindOf(err); (k != fault.Invalid && k != fault.Unsupported) || !strings.Contains(fmt.Sprint(err), c.says) {
+				t.Errorf("%s: %v", name, err)
+			}
+		} else if err != nil || !c.check(got) {
+			t.Errorf("%s: %+v, %v", name, got, err)
+		}
+	}
+}
+
+func TestCommandJob(t *testing.T) {
+	t.Parallel()
+	body := `{"jobType":"Command","command":"echo ${{inputs.word}} $A","computeId":"cpu","experimentName":"e","displayName":"d","environmentVariables":{"A":"1"},
+	 "limits":{"jobLimitsType":"Command","timeout":"PT1M"},"resources":{"instanceCount":1},"inputs":{"word":{"jobInputType":"literal","value":"hi"}},"tags":{"t":"v"},"codeId":null,"x":1}`
+	in, env, err := jobs.FromCommandJob(json.RawMessage(body))
+	if err != nil || env != "" {
+		t.Fatal(env, err)
+	}
+	if in.Command != "echo hi $A" || in.Target != "cpu" || in.TimeLimit != time.Minute || in.Nodes != 1 || in.Tags["t"] != "v" || in.Variables["A"] != "1" || in.Experiment != "e" {
+		t.Errorf("got %+v", in)
+	}
+	for body, says := range map[string]string{
+		`{"jobType":"Sweep"}`:                 "jobs of type Sweep",
+		`{"jobType":"Pipeline"}`:              "jobs of type Pipeline",
+		`{"command":"x"}`:                     "jobType",
+		`{"jobType":"Command","command":" "}`: "command",
+		`{"jobType":"Command","command":"x","limits":{"timeout":"1h"}}`:                      "duration",
+		`{"jobType":"Command","command":"x","resources":{"instanceCount":0}}`:                "instanceCount",
+		`{"jobType":"Command","command":"x ${{inputs.a}}"}`:                                  "inputs.a",
+		`{"jobType":"Command","command":"x","inputs":{"a":{"jobInputType":"uri_file"}}}`:     "uri_file",
+		`{"jobType":"Command","command":"x","outputs":{"a":{"jobOutputType":"uri_folder"}}}`: "job outputs",
+		`{"jobType":"Command","command":"x","codeId":"/subscriptions/0/codes/c/versions/1"}`: "code assets",
+		`{"jobType":"Command","command":3}`:                                                  "not valid",
+	} {
+		if _, _, err := jobs.FromCommandJob(json.RawMessage(body)); err == nil || !strings.Contains(err.Error(), says) {
+			t.Errorf("%s: %v, want %q", body, err, says)
+		}
+	}
+}
+
+func TestDurations(t *testing.T) {
+	t.Parallel()
+	for s, want := range map[string]time.Duration{"PT1H30M": 90 * time.Minute, "P1D": 24 * time.Hour, "PT0S": 0, "P1DT1S": 24*time.Hour + time.Second, "PT90S": 90 * time.Second, "pt5m": 5 * time.Minute, "P2W": 336 * time.Hour, "PT1.5S": time.Second} {
+		got, err := jobs.ParseDuration(s)
+		if err != nil || got != want {
+			t.Errorf("ParseDuration(%q) = %v, %v, want %v", s, got, err, want)
+		}
+		if back, err := jobs.ParseDuration(jobs.FormatDuration(want)); err != nil || back != want {
+			t.Errorf("%v does not survive: %v, %v", want, back, err)
+		}
+	}
+	for _, s := range []string{"", "P", "PT", "1H", "PT-1S", "P99999999999D", "PT9999999999S", "P1Y", "P1H"} {
+		if got, err := jobs.ParseDuration(s); err == nil {
+			t.Errorf("ParseDuration(%q) = %v, want an error", s, got)
+		}
+	}
+}
