@@ -1,0 +1,215 @@
+package assets
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"reflect"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/ebb-compute/ebb/internal/core/access"
+	"github.com/ebb-compute/ebb/internal/core/row"
+	"github.com/ebb-compute/ebb/internal/fault"
+)
+
+// head is the newest version of a name: what a get without a version means, and
+// what keeps two registrations from taking the same number.
+type head struct {
+	Name    string `json:"name"`
+	Version string `json:"version"`
+	Number  int    `json:"number"` // highest automatic version
+}
+
+func headID(w Place, name string) string {
+	return w.key() + "/environments/" + strings.ToLower(name)
+}
+
+func versionID(w Place, name, version string) string {
+	return headID(w, name) + "/versions/" + strings.ToLower(version)
+}
+
+// checkEnvironment refuses names that no path could carry.
+func checkEnvironment(what, name string) error {
+	if n := utf8.RuneCountInString(name); n == 0 || n > 255 || strings.ContainsAny(name, "/\\?#%") || strings.TrimSpace(name) != name {
+		return fault.Coded(fault.Invalid, "InvalidEnvironmentName", what, "The environment's %s %.80q is not valid: it must have 1 to 255 characters and hold no slash, backslash, percent sign, question mark or hash.", what, name)
+	}
+	for _, r := range name {
+		if r < 0x20 || r == 0x7f {
+			return fault.Coded(fault.Invalid, "InvalidEnvironmentName", what, "The environment's %s holds a control character.", what)
+		}
+	}
+	return nil
+}
+
+// canonical gives a definition the keys that SDK v1 reads: it registers some of
+// them with a capital letter. Name and version are the caller's.
+func canonical(definition map[string]any) map[string]any {
+	out := make(map[string]any, len(definition))
+	for k, v := range definition {
+		if k == "" {
+			continue
+		}
+		k = strings.ToLower(k[:1]) + k[1:]
+		if k != "name" && k != "version" {
+			out[k] = v
+		}
+	}
+	return out
+}
+
+// Register keeps an environment. Without a version it becomes the next number,
+// or stays the newest version where it is the same; with one, that version must
+// be new or the same.
+func (s *Service) Register(ctx context.Context, p access.Principal, w Place, name, version string, definition map[string]any) (map[string]any, error) {
+	if p.Kind == access.RunIdentity {
+		return nil, fault.Coded(fault.Forbidden, "AuthorizationFailed", name, "A run's token may not register environments.")
+	}
+	if err := checkEnvironment("name", name); err != nil {
+		return nil, err
+	}
+	if version != "" {
+		if err := checkEnvironment("version", version); err != nil {
+			return nil, err
+		}
+	}
+	definition = canonical(definition)
+	for try := 0; ; try++ {
+		env, err := s.register(ctx, p, w, name, version, definition)
+		if !again(err, try) {
+			return env, err
+		}
+	}
+}
+
+func (s *Service) register(ctx context.Context, p access.Principal, w Place, name, version string, definition map[string]any) (map[string]any, error) {
+	h := head{Name: name}
+	rec, err := s.read(ctx, row.Environment, headID(w, name), &h)
+	if err != nil && !errors.Is(err, fault.NotFound) {
+		return nil, err
+	}
+	asked := version
+	if asked == "" {
+		asked = h.Version
+	}
+	if asked != "" {
+		old, err := s.version(ctx, w, name, asked)
+		switch {
+		case err == nil && same(old, definition):
+			return old, nil
+		case err == nil && version != "":
+			return nil, fault.Coded(fault.Conflict, "EnvironmentExists", name, "Version %s of the environment %q exists and is something else; versions do not change.", version, name)
+		case err != nil && !errors.Is(err, fault.NotFound):
+			return nil, err
+		}
+	}
+	if version == "" {
+		version = strconv.Itoa(h.Number + 1)
+	}
+	if n, err := strconv.Atoi(version); err == nil && n > h.Number {
+		h.Number = n
+	}
+	h.Version = version
+	env := canonical(definition)
+	env["name"], env["version"] = h.Name, version
+	doc, err := s.document(p, row.Environment, versionID(w, name, version), headID(w, name), s.Now().UTC().Format(sortTime), env)
+	if err != nil {
+		return nil, err
+	}
+	top, err := s.document(p, row.Environment, headID(w, name), w.key()+"/environments", strings.ToLower(name), h)
+	if err != nil {
+		return nil, err
+	}
+	first := row.Create(top)
+	if rec.Rev != 0 {
+		first = row.Update(top, rec.Rev)
+	}
+	if _, err := s.Store.Commit(ctx, first, row.Create(doc), s.event(p, doc.ID, "register environment")); err != nil {
+		return nil, fmt.Errorf("register environment %s: %w", name, err)
+	}
+	return env, nil
+}
+
+// same compares definitions as JSON, where 1 and 1.0 of two decoders are one.
+func same(kept, asked map[string]any) bool {
+	a, b := canonical(kept), canonical(asked)
+	ta, errA := json.Marshal(a)
+	tb, errB := json.Marshal(b)
+	if errA != nil || errB != nil {
+		return false
+	}
+	var x, y any
+	return json.Unmarshal(ta, &x) == nil && json.Unmarshal(tb, &y) == nil && reflect.DeepEqual(x, y)
+}
+
+func (s *Service) version(ctx context.Context, w Place, name, version string) (map[string]any, error) {
+	var env map[string]any
+	_, err := s.read(ctx, row.Environment, versionID(w, name, version), &env)
+	return env, err
+}
+
+// Environment returns one version of an environment; empty: the newest.
+func (s *Service) Environment(ctx context.Context, w Place, name, version string) (map[string]any, error) {
+	if version == "" {
+		var h head
+		if _, err := s.read(ctx, row.Environment, headID(w, name), &h); err != nil {
+			return nil, missing(err, name, "")
+		}
+		version = h.Version
+	}
+	env, err := s.version(ctx, w, name, version)
+	return env, missing(err, name, version)
+}
+
+func missing(err error, name, version string) error {
+	if !errors.Is(err, fault.NotFound) {
+		return err
+	}
+	if version != "" {
+		return fault.Coded(fault.NotFound, "EnvironmentNotFound", name, "Version %.80q of the environment %.80q was not found.", version, name)
+	}
+	return fault.Coded(fault.NotFound, "EnvironmentNotFound", name, "The environment %.80q was not found.", name)
+}
+
+// Environments lists the newest version of every environment, by name.
+func (s *Service) Environments(ctx context.Context, w Place, after string) ([]map[string]any, string, error) {
+	page, err := s.Store.List(ctx, row.Query{Kind: row.Environment, Parent: w.key() + "/environments", Limit: 200, After: after})
+	if err != nil {
+		return nil, "", fmt.Errorf("list environments: %w", err)
+	}
+	out := []map[string]any{}
+	for _, r := range page.Records {
+		var h head
+		if err := json.Unmarshal(r.Row.(row.Document).Body, &h); err != nil {
+			return nil, "", fmt.Errorf("read environments: %w", err)
+		}
+		env, err := s.version(ctx, w, h.Name, h.Version)
+		if err != nil {
+			return nil, "", fmt.Errorf("read environment %s: %w", h.Name, err)
+		}
+		out = append(out, env)
+	}
+	return out, page.Next, nil
+}
+
+// Versions lists every version of an environment, newest first.
+func (s *Service) Versions(ctx context.Context, w Place, name, after string) ([]map[string]any, string, error) {
+	page, err := s.Store.List(ctx, row.Query{Kind: row.Environment, Parent: headID(w, name), Desc: true, Limit: 200, After: after})
+	if err != nil {
+		return nil, "", fmt.Errorf("list versions of %s: %w", name, err)
+	}
+	out := []map[string]any{}
+	for _, r := range page.Records {
+		var env map[string]any
+		if err := json.Unmarshal(r.Row.(row.Document).Body, &env); err != nil {
+			return nil, "", fmt.Errorf("read versions of %s: %w", name, err)
+		}
+		out = append(out, env)
+	}
+	if len(out) == 0 && after == "" {
+		return nil, "", missing(fault.NotFound, name, "")
+	}
+	return out, page.Next, nil
+}
