@@ -54,6 +54,7 @@ type attempt struct {
 // run does the whole work of a shim. An error means that no record was written.
 func run(dir string) error {
 	unix.CloseOnExec(lockFD)
+	unix.CloseOnExec(goFD)
 	lock := os.NewFile(lockFD, "lock") // open until we die
 	if lock == nil || !sameFile(lock, filepath.Join(dir, "lock")) {
 		return errors.New("the lock is not handed on: shims are started by agents")
@@ -91,7 +92,10 @@ func (a *attempt) live() error {
 		a.failure = "The job was stopped before its process was started."
 		return a.finish()
 	}
-	if err := a.start(); err != nil {
+	if err := a.start(); errors.Is(err, errNoLeave) {
+		a.release()
+		return err
+	} else if err != nil {
 		a.machine.Exit = queue.Exit{Cause: queue.ByNodeLoss, Code: 128 + int(unix.SIGKILL), Ended: now()}
 		a.failure = "The node could not start the job: " + err.Error() + "."
 		var bad *badCommand
@@ -208,7 +212,16 @@ func (a *attempt) wish() (stopWish, bool) {
 // finish writes the record: what it says is gone is gone, and what it says is
 // there is on disk.
 func (a *attempt) finish() error {
-	oom := 0
+	oom := a.release()
+	e := a.machine.Exit
+	e.Message = a.message(e, oom)
+	rec := Record{Exit: e, Logs: logSizes(a.dir)}
+	return writeJSON(filepath.Join(a.dir, "exit.json"), rec, true)
+}
+
+// release gives back what the attempt had of the machine, and reports how many
+// of its processes had been killed for want of memory.
+func (a *attempt) release() (oom int) {
 	if a.log != nil {
 		a.log.close()
 	}
@@ -219,10 +232,7 @@ func (a *attempt) finish() error {
 	if a.user != nil {
 		_ = a.user.Close()
 	}
-	e := a.machine.Exit
-	e.Message = a.message(e, oom)
-	rec := Record{Exit: e, Logs: logSizes(a.dir)}
-	return writeJSON(filepath.Join(a.dir, "exit.json"), rec, true)
+	return oom
 }
 
 // message says for people how it ended; empty where there is nothing to say.

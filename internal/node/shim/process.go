@@ -3,6 +3,7 @@ package shim
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -15,30 +16,29 @@ import (
 	"github.com/ebb-compute/ebb/internal/node/shim/uids"
 )
 
-// start makes the attempt's user, control group and log, and then its process.
+// start makes the attempt's user, control group, world and log, and then its
+// process. What takes long goes on at the same time: entering a control group
+// (version 1) waits for all CPUs, so a thread enters while we do the rest.
 func (a *attempt) start() error {
-	var err error
-	if a.log, err = openLog(filepath.Join(a.dir, "log", filepath.FromSlash(a.spec.Log))); err != nil {
+	t := newThread()
+	var leave func()
+	entered := make(chan error, 1)
+	go func() {
+		var err error
+		leave, err = a.enterGroup(t.tid)
+		entered <- err
+	}()
+	err := a.prepare()
+	if err == nil {
+		err = t.do(a.spec.World.Enter)
+	}
+	err = errors.Join(<-entered, err)
+	if leave != nil {
+		// We must not be in the group that we kill, nor keep it from being removed.
+		defer leave()
+	}
+	if err != nil {
 		return err
-	}
-	if a.spec.Users != "" {
-		if a.user, err = uids.Take(a.spec.Users, a.dir); err != nil {
-			return err
-		}
-		for _, path := range a.spec.Own {
-			if err := give(path, a.user.UID); err != nil {
-				return fmt.Errorf("give files to the job's user: %w", err)
-			}
-		}
-		if err := a.log.give(a.user.UID); err != nil {
-			return fmt.Errorf("give log to the job's user: %w", err)
-		}
-	}
-	if a.spec.Cgroups.Version != 0 {
-		name := sha256.Sum256([]byte(a.dir))
-		if a.group, err = cgroup.Make(a.spec.Cgroups, hex.EncodeToString(name[:8]), a.spec.Limits); err != nil {
-			return err
-		}
 	}
 	// A sweep needs these should we die; after a power cut nobody does.
 	s := started{}
@@ -51,7 +51,10 @@ func (a *attempt) start() error {
 	if err := writeJSON(filepath.Join(a.dir, "started.json"), s, false); err != nil {
 		return err
 	}
-	if err := a.fork(); err != nil {
+	if err := a.leaveToGo(); err != nil {
+		return err
+	}
+	if err := t.do(a.fork); err != nil {
 		return err
 	}
 	// From here on the machine may take the job rather than us; the job itself was
@@ -61,21 +64,89 @@ func (a *attempt) start() error {
 	return writeJSON(filepath.Join(a.dir, "started.json"), s, false)
 }
 
-// fork starts the user's process from an OS thread that is in the job's world
-// already, so that one fork is enough. The thread lives as long as we do, since
-// the kernel kills the process (PDEATHSIG) when the thread that forked it dies.
-func (a *attempt) fork() error {
-	done := make(chan error)
-	go func() {
-		runtime.LockOSThread() // never unlocked: the thread is spoiled for anything else
-		err := a.forkHere()
-		done <- err
-		select {}
-	}()
-	return <-done
+// errNoLeave is why a shim whose agent died before the spec was durable ends.
+var errNoLeave = errors.New("the agent died before it said go")
+
+// leaveToGo waits until the agent has made the spec durable.
+func (a *attempt) leaveToGo() error {
+	var b [1]byte
+	for {
+		n, err := unix.Read(goFD, b[:])
+		if errors.Is(err, unix.EINTR) {
+			continue
+		}
+		unix.Close(goFD)
+		if n != 1 {
+			return errNoLeave
+		}
+		return nil
+	}
 }
 
-func (a *attempt) forkHere() error {
+// prepare makes the log, and the user if there is to be one.
+func (a *attempt) prepare() (err error) {
+	if a.log, err = openLog(filepath.Join(a.dir, "log", filepath.FromSlash(a.spec.Log))); err != nil {
+		return err
+	}
+	if a.spec.Users == "" {
+		return nil
+	}
+	if a.user, err = uids.Take(a.spec.Users, a.dir); err != nil {
+		return err
+	}
+	for _, path := range a.spec.Own {
+		if err := give(path, a.user.UID); err != nil {
+			return fmt.Errorf("give files to the job's user: %w", err)
+		}
+	}
+	if err := a.log.give(a.user.UID); err != nil {
+		return fmt.Errorf("give log to the job's user: %w", err)
+	}
+	return nil
+}
+
+// enterGroup makes the attempt's group and puts a thread into it.
+func (a *attempt) enterGroup(tid int) (leave func(), err error) {
+	if a.spec.Cgroups.Version == 0 {
+		return nil, nil
+	}
+	name := sha256.Sum256([]byte(a.dir))
+	if a.group, err = cgroup.Make(a.spec.Cgroups, hex.EncodeToString(name[:8]), a.spec.Limits); err != nil {
+		return nil, err
+	}
+	return a.group.Enter(tid)
+}
+
+// thread is an OS thread that is spoiled for anything but one job: it is in the
+// job's world, so that one fork is enough. It lives as long as we do, since the
+// kernel kills the process (PDEATHSIG) when the thread that forked it dies.
+type thread struct {
+	tid  int
+	work chan func() error
+	done chan error
+}
+
+func newThread() *thread {
+	t := &thread{work: make(chan func() error), done: make(chan error)}
+	tid := make(chan int)
+	go func() {
+		runtime.LockOSThread() // never unlocked
+		tid <- unix.Gettid()
+		for f := range t.work { // never closed
+			t.done <- f()
+		}
+	}()
+	t.tid = <-tid
+	return t
+}
+
+func (t *thread) do(f func() error) error {
+	t.work <- f
+	return <-t.done
+}
+
+// fork starts the user's process. It runs on the thread that is in the world.
+func (a *attempt) fork() error {
 	null, err := os.Open(os.DevNull)
 	if err != nil {
 		return err
@@ -95,22 +166,10 @@ func (a *attempt) forkHere() error {
 			attr.Sys.UseCgroupFD, attr.Sys.CgroupFD = true, fd
 		}
 	}
-	tid := unix.Gettid()
-	if a.group != nil {
-		leave, err := a.group.Enter(tid)
-		if err != nil {
-			return err
-		}
-		// We must not be in the group that we kill, nor keep it from being removed.
-		defer leave()
-	}
 	// Whoever started our node may have blocked signals (Slurm blocks SIGTERM).
 	var none unix.Sigset_t
 	if err := unix.PthreadSigmask(unix.SIG_SETMASK, &none, nil); err != nil {
 		return fmt.Errorf("unblock signals: %w", err)
-	}
-	if err := a.spec.World.Enter(); err != nil {
-		return err
 	}
 	program, err := lookPath(a.spec.Argv[0], a.spec.Env)
 	if err != nil {

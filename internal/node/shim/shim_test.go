@@ -2,6 +2,7 @@ package shim_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"os"
 	"os/exec"
@@ -422,5 +423,54 @@ func TestUsersAreLentOncePerLivingAttempt(t *testing.T) {
 	defer l.Close()
 	if l.UID != uids.First+3 {
 		t.Errorf("next user is %d, want %d", l.UID, uids.First+3)
+	}
+}
+
+func TestAShimThatIsNotToldToGoRunsNothing(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	b, err := json.Marshal(sh("echo ran"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "spec.json"), b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	lock, err := os.Create(filepath.Join(dir, "lock"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.Close() // its agent died
+	cmd := exec.Command("/proc/self/exe", "shim", dir)
+	cmd.ExtraFiles = []*os.File{lock, r}
+	out, err := cmd.CombinedOutput()
+	lock.Close()
+	r.Close()
+	if err == nil || !strings.Contains(string(out), "said go") {
+		t.Errorf("shim ended with %v: %s", err, out)
+	}
+	if st, err := shim.Look(dir); err != nil || st.Phase != shim.Died {
+		t.Fatalf("Look = %+v, %v, want died", st, err)
+	}
+	if got := log(t, dir); got != "" {
+		t.Errorf("the job ran: %q", got)
+	}
+	if rec, err := shim.Sweep(dir); err != nil || !strings.Contains(rec.Exit.Message, "before the job's process") {
+		t.Errorf("Sweep = %+v, %v", rec, err)
+	}
+	if err := shim.Forget(dir); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestALivingAttemptIsNotForgotten(t *testing.T) {
+	t.Parallel()
+	dir := start(t, sh("exec sleep 60"))
+	if err := shim.Forget(dir); err == nil {
+		t.Error("a living attempt was forgotten")
 	}
 }

@@ -22,6 +22,10 @@ import (
 // so that there is no moment between the two at which nobody holds it.
 const lockFD = 3
 
+// goFD is where it reads one byte once its spec is on disk: it gets ready while
+// the disk turns, and starts nothing if its agent dies before.
+const goFD = 4
+
 // started is DIR/started.json: what a sweep must know if the shim dies.
 type started struct {
 	UID     int       `json:"uid,omitempty"`     // the job's own user; 0: none
@@ -52,48 +56,65 @@ func Start(dir string, spec Spec) error {
 	if err := flock(lock, unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		return fmt.Errorf("lock %s: %w", dir, ErrStarted)
 	}
-	if err := createOnce(filepath.Join(dir, "spec.json"), spec); err != nil {
+	path := filepath.Join(dir, "spec.json")
+	if err := createOnce(path, spec); err != nil {
 		if errors.Is(err, fs.ErrExist) {
 			return fmt.Errorf("start in %s: %w", dir, ErrStarted)
 		}
 		return err
 	}
-	if err := spawn(dir, lock); err != nil {
+	ready, err := spawn(dir, lock)
+	if err != nil {
 		// Nothing ran and we hold the lock: the folder may be used again.
-		_ = os.Remove(filepath.Join(dir, "spec.json"))
+		_ = os.Remove(path)
 		return fmt.Errorf("start shim: %w", err)
+	}
+	defer ready.Close()
+	if err := errors.Join(syncFile(path), syncFile(dir)); err != nil {
+		return fmt.Errorf("make spec durable: %w", err) // the shim ends with no byte, having run nothing
+	}
+	// A shim that has ended already, as one that was stopped before, reads nothing.
+	if _, err := ready.Write([]byte{1}); err != nil && !errors.Is(err, unix.EPIPE) {
+		return fmt.Errorf("let shim go: %w", err)
 	}
 	return nil
 }
 
-func spawn(dir string, lock *os.File) error {
+// spawn starts a shim that waits for a byte.
+func spawn(dir string, lock *os.File) (ready *os.File, err error) {
 	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer null.Close()
 	out, err := os.OpenFile(filepath.Join(dir, "shim.log"), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer out.Close()
 	abs, err := filepath.Abs(dir)
 	if err != nil {
-		return err
+		return nil, err
 	}
+	r, w, err := os.Pipe()
+	if err != nil {
+		return nil, err
+	}
+	defer r.Close()
 	p, err := os.StartProcess("/proc/self/exe", []string{"ebb", "shim", abs}, &os.ProcAttr{
 		Dir: "/",
 		// A shim keeps nothing of our environment: a job must not find it there.
 		Env:   []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "GOTRACEBACK=single"},
-		Files: []*os.File{null, out, out, lock},
+		Files: []*os.File{null, out, out, lock, r},
 		Sys:   &syscall.SysProcAttr{Setsid: true},
 	})
 	if err != nil {
-		return err
+		w.Close()
+		return nil, err
 	}
 	writePID(lock, p.Pid)
 	go func() { _, _ = p.Wait() }() // ends with the shim; reaps it while we live
-	return nil
+	return w, nil
 }
 
 // Look says what is known of a folder. It changes nothing.
@@ -291,9 +312,9 @@ func readJSON(path string, v any) error {
 	return nil
 }
 
-// createOnce writes v to path, whole and durable, unless path exists.
+// createOnce writes v to path, whole, unless path exists. It is not durable yet.
 func createOnce(path string, v any) error {
-	tmp, err := writeTemp(path, v, true)
+	tmp, err := writeTemp(path, v, false)
 	if err != nil {
 		return err
 	}
@@ -301,7 +322,7 @@ func createOnce(path string, v any) error {
 	if err := os.Link(tmp, path); err != nil {
 		return fmt.Errorf("create %s: %w", path, err)
 	}
-	return syncDir(filepath.Dir(path))
+	return nil
 }
 
 // writeJSON writes v to path, whole, and durable if asked.
@@ -314,7 +335,7 @@ func writeJSON(path string, v any, durable bool) error {
 		return fmt.Errorf("write %s: %w", path, err)
 	}
 	if durable {
-		return syncDir(filepath.Dir(path))
+		return syncFile(filepath.Dir(path))
 	}
 	return nil
 }
@@ -343,8 +364,9 @@ func writeTemp(path string, v any, durable bool) (name string, err error) {
 	return f.Name(), err
 }
 
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
+// syncFile makes a file's content, or a folder's names, durable.
+func syncFile(path string) error {
+	d, err := os.Open(path)
 	if err != nil {
 		return err
 	}
