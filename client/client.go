@@ -170,8 +170,11 @@ func (c *Client) rideOut(ctx context.Context, try func() error) error {
 	var since time.Time // of the first failure in a row
 	for pause := 50 * time.Millisecond; ; pause = min(2*pause, time.Second) {
 		err := try()
-		if err == nil || !away(err) || ctx.Err() != nil {
+		if err == nil || ctx.Err() != nil {
 			return err
+		}
+		if !away(err) {
+			return c.unanswered(err)
 		}
 		if since.IsZero() {
 			since = time.Now()
@@ -180,7 +183,7 @@ func (c *Client) rideOut(ctx context.Context, try func() error) error {
 			if _, ok := errors.AsType[*Error](err); ok {
 				return err
 			}
-			return &Unreachable{URL: c.file.URL, Err: err}
+			return &Unreachable{URL: c.file.URL, Err: inner(err)}
 		}
 		if c.options.Waiting != nil {
 			c.options.Waiting(err)
@@ -189,6 +192,24 @@ func (c *Client) rideOut(ctx context.Context, try func() error) error {
 			return err
 		}
 	}
+}
+
+// unanswered makes a time-out an [Unreachable]; it has taken its time already,
+// and is not repeated.
+func (c *Client) unanswered(err error) error {
+	if e, ok := errors.AsType[*url.Error](err); ok && e.Timeout() {
+		return &Unreachable{URL: c.file.URL, Err: inner(err)}
+	}
+	return err
+}
+
+// inner takes off what net/http puts before an error: the method and the whole
+// URL, which say less than the server's address does.
+func inner(err error) error {
+	if e, ok := errors.AsType[*url.Error](err); ok {
+		return e.Err
+	}
+	return err
 }
 
 // away reports whether err is what a client sees of a server that is being

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -188,6 +189,10 @@ func (a *app) explain(err error) string {
 	}
 	if away, ok := errors.AsType[*client.Unreachable](err); ok {
 		return away.Error() + ".\nIs the server running? Start it with \"ebb serve\", or name another one's client file with --client or EBB_CLIENT."
+	}
+	if bad, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
+		return "the server's certificate is not of the CA that the client file names: " + bad.Err.Error() +
+			".\nIs another server at this address, or was the server's data made anew? --client or EBB_CLIENT names another client file."
 	}
 	if e, ok := errors.AsType[*client.Error](err); ok && e.RequestID != "" && e.Status >= 500 {
 		return err.Error() + "\nThe server's log has more under request " + e.RequestID + "."

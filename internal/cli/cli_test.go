@@ -389,6 +389,18 @@ func TestNoServerAndNoFileSayTheWayOut(t *testing.T) {
 	}
 }
 
+func TestAnotherServersCertificateIsExplained(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	_, other := certificate(t)
+	if err := os.WriteFile(s.caFile, other, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if r := s.run(t, "compute", "list"); r.code != 1 || !strings.Contains(r.err, "not of the CA") || !strings.Contains(r.err, "--client") {
+		t.Errorf("%+v", r)
+	}
+}
+
 func TestWarningsGoToStandardError(t *testing.T) {
 	t.Parallel()
 	s := newServer(t)

@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"fmt"
+	"regexp"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -125,10 +126,13 @@ func (a *app) createCompute(cmd *cobra.Command, f *computeFlags, args []string) 
 	return a.print(computeShape(made))
 }
 
+// aboutMin matches a warning about the minimum of nodes.
+var aboutMin = regexp.MustCompile(`(?i)\bmin(imum|[ _-]|NodeCount)`)
+
 // noteCost says what a minimum means, where the server has not.
 func (a *app) noteCost(spec computeSpec) {
 	for _, w := range a.warned {
-		if strings.Contains(strings.ToLower(w), "min") {
+		if aboutMin.MatchString(w) {
 			return
 		}
 	}

@@ -139,11 +139,15 @@ func (a *app) keptProxy(pid int) (envChange, error) {
 	if pid == 0 {
 		pid = shellOf(os.Getppid())
 	}
+	path, err := filepath.Abs(f.Path) // the keeper works elsewhere
+	if err != nil {
+		return envChange{}, err
+	}
 	dir, err := os.MkdirTemp(a.getenv("XDG_RUNTIME_DIR"), "ebb-env-")
 	if err != nil {
 		return envChange{}, err
 	}
-	order := keeperOrder{Client: f.Path, Secret: newSecret(), PID: pid, Dir: dir}
+	order := keeperOrder{Client: path, Secret: newSecret(), PID: pid, Dir: dir}
 	address, err := a.startKeeper(order)
 	if err != nil {
 		os.RemoveAll(dir)

@@ -25,6 +25,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/ebb-compute/ebb/internal/cli"
 )
 
@@ -56,6 +58,18 @@ var children = map[string]func() int{
 	"exit": func() int {
 		n, _ := strconv.Atoi(os.Args[1])
 		return n
+	},
+	// count counts interrupts until a line is typed.
+	"count": func() int {
+		c := make(chan os.Signal, 16)
+		signal.Notify(c, syscall.SIGINT)
+		group, err := unix.IoctlGetInt(0, unix.TIOCGPGRP)
+		fmt.Println("foreground", err == nil && group == unix.Getpgrp())
+		<-c
+		fmt.Println("interrupted")
+		_, _ = bufio.NewReader(os.Stdin).ReadString('\n')
+		fmt.Println("once more:", len(c))
+		return 9
 	},
 	// signal waits for one signal, says which, and dies of it if told to.
 	"signal": func() int {
@@ -336,6 +350,97 @@ func TestExecForwardsSignals(t *testing.T) {
 	}
 }
 
+// On a terminal the child is in the foreground, and Ctrl-C reaches it once:
+// from the terminal, and not a second time from ebb.
+func TestExecOnATerminal(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	master, terminal := openTerminal(t)
+	cmd := s.ebb(t, append([]string{"exec", "--"}, as(t, "count")...)...)
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = terminal, terminal, terminal
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	terminal.Close()
+	in := bufio.NewReader(master)
+	for _, step := range []struct{ until, keys string }{{"foreground true", "\x03"}, {"interrupted", "\n"}, {"once more: 0", ""}} {
+		for line := ""; !strings.Contains(line, step.until); {
+			var err error
+			if line, err = in.ReadString('\n'); err != nil {
+				t.Fatalf("waiting for %q: %v, after %q", step.until, err, line)
+			}
+		}
+		if _, err := io.WriteString(master, step.keys); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := code(cmd.Wait()); got != 9 {
+		t.Errorf("exit %d, want 9", got)
+	}
+}
+
+func openTerminal(t *testing.T) (master, terminal *os.File) {
+	t.Helper()
+	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR, 0)
+	if err != nil {
+		t.Skipf("no terminals on this machine: %v", err)
+	}
+	t.Cleanup(func() { master.Close() })
+	if err := unix.IoctlSetPointerInt(int(master.Fd()), unix.TIOCSPTLCK, 0); err != nil {
+		t.Fatal(err)
+	}
+	n, err := unix.IoctlGetInt(int(master.Fd()), unix.TIOCGPTN)
+	if err != nil {
+		t.Fatal(err)
+	}
+	terminal, err = os.OpenFile("/dev/pts/"+strconv.Itoa(n), os.O_RDWR|syscall.O_NOCTTY, 0)
+	if err != nil {
+		t.Skipf("no terminals on this machine: %v", err)
+	}
+	t.Cleanup(func() { terminal.Close() })
+	return master, terminal
+}
+
+// Ctrl-C ends the printing of a log, leaves the job, and says how to go on.
+func TestStreamIsInterrupted(t *testing.T) {
+	t.Parallel()
+	s := newServer(t).withJob("night-1", "Running")
+	s.mux.HandleFunc("GET /ebb/v1"+ws+"/jobs/night-1/log", func(w http.ResponseWriter, r *http.Request) {
+		if r.FormValue("offset") == "0" {
+			fmt.Fprintln(w, "epoch 1")
+			return
+		}
+		<-r.Context().Done()
+	})
+	cmd := s.ebb(t, "job", "stream", "night-1")
+	var said bytes.Buffer
+	cmd.Stderr = &said
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if line, err := bufio.NewReader(out).ReadString('\n'); line != "epoch 1\n" {
+		t.Fatalf("printed %q, %v", line, err)
+	}
+	if err := cmd.Process.Signal(syscall.SIGINT); err != nil {
+		t.Fatal(err)
+	}
+	if got := code(cmd.Wait()); got != 130 || !strings.Contains(said.String(), "ebb job stream night-1 --offset 8\n") {
+		t.Errorf("exit %d, said %q", got, said.String())
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, request := range s.seen {
+		if strings.HasSuffix(request, "/cancel") {
+			t.Error("the job was cancelled")
+		}
+	}
+}
+
 // The proxy from outside: without its secret nobody gets anywhere; with it,
 // one way may end while the other goes on.
 func TestProxyManners(t *testing.T) {
@@ -373,6 +478,33 @@ func TestProxyManners(t *testing.T) {
 				t.Errorf("answered %q, %v; want %s", line, err, c.want)
 			}
 		})
+	}
+}
+
+// A client that asks while the server is being restarted is let wait.
+func TestProxyRidesOutARestart(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	p, err := cli.NewProxy(s.client)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(p.Close)
+	address := s.Listener.Addr().String()
+	s.Close()
+	conn, err := net.Dial("tcp", p.Address())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	fmt.Fprintf(conn, "CONNECT management.azure.com:443 HTTP/1.1\r\nHost: x\r\nProxy-Authorization: %s\r\n\r\n", p.Auth())
+	ln, err := net.Listen("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { ln.Close() })
+	if line, err := bufio.NewReader(conn).ReadString('\n'); !strings.Contains(line, " 200 ") {
+		t.Errorf("answered %q, %v", line, err)
 	}
 }
 
@@ -598,7 +730,8 @@ func TestEnvServesAShellAndEndsWithIt(t *testing.T) {
 				t.Fatal(err)
 			}
 			cmd := exec.CommandContext(t.Context(), shell, "-c", `
-eval "$("$0" env)" || exit 9
+cd "$(dirname "$EBB_CLIENT")" && unset EBB_CLIENT
+eval "$("$0" env --client client.json)" || exit 9
 EBB_TEST_CHILD=get "$0" https://management.azure.com/hello
 echo "$HTTPS_PROXY"
 echo "$REQUESTS_CA_BUNDLE"
