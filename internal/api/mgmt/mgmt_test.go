@@ -444,6 +444,7 @@ func TestExamples(t *testing.T) {
 		"BasicAmlCompute": {"basic_amlcompute.json", "PUT", "{ws}/computes/compute123", 201},
 		"AmlCompute":      {"amlcompute.json", "PUT", "{ws}/computes/compute123", 201},
 		"get AmlCompute":  {"get_amlcompute.json", "GET", "{ws}/computes/abc", 200},
+		"list":            {"list.json", "GET", "{ws}/computes", 200},
 		"patch":           {"patch.json", "PATCH", "{ws}/computes/abc", 200},
 		"listNodes":       {"listnodes.json", "POST", "{ws}/computes/abc/listNodes", 200},
 		"usages":          {"usages.json", "GET", "{loc}/usages", 200},
