@@ -38,6 +38,14 @@ type JobProperties struct {
 	Limits        *JobLimits         `json:"limits,omitempty"`
 	Resources     *JobResources      `json:"resources,omitempty"`
 	Services      map[string]Service `json:"services,omitempty"`
+
+	// Read only; Ebb's own additions to Azure's shape.
+	Why       string   `json:"statusReason,omitempty"` // why it waits, in one sentence
+	CancelWhy string   `json:"cancelReason,omitempty"`
+	Error     *Problem `json:"error,omitempty"` // why it failed
+	ExitCode  int      `json:"exitCode,omitempty"`
+	Start     string   `json:"startTimeUtc,omitempty"`
+	End       string   `json:"endTimeUtc,omitempty"`
 }
 
 // JobLimits bound a job.

@@ -106,7 +106,8 @@ func TestCommands(t *testing.T) {
 		"a wrong command is of usage":            {[]string{"clusters"}, 2, "", "unknown command"},
 		"a wrong output format is of usage":      {[]string{"compute", "list", "-o", "xml"}, 2, "", "table, json, yaml, tsv"},
 		"a wrong query is of usage":              {[]string{"compute", "list", "--query", "[?"}, 2, "", "--query"},
-		"jobs are listed":                        {[]string{"job", "list"}, 0, "night-1  Completed  cpu-cluster  Default", ""},
+		"jobs are listed":                        {[]string{"job", "list"}, 0, "night-1  Failed   cpu-cluster  Default", ""},
+		"a waiting job says why":                 {[]string{"job", "list"}, 0, "python train.py  waits for a node\n", ""},
 		"jobs are picked by status":              {[]string{"job", "list", "--status", "running", "--query", "[].name", "-o", "tsv"}, 0, "night-2\n", ""},
 		"a failed job shows its error":           {[]string{"job", "show", "night-1", "--query", "error.message", "-o", "tsv"}, 0, "exit code 7", ""},
 		"a job that is not there: the latest":    {[]string{"job", "show", "nope"}, 3, "", "the latest are: night-1, night-2"},
@@ -114,14 +115,13 @@ func TestCommands(t *testing.T) {
 		"a job without a command":                {[]string{"job", "create", "--compute", "small"}, 2, "", "--command"},
 		"a job without a cluster":                {[]string{"job", "create", "--command", "true"}, 2, "", "--compute NAME"},
 		"cancel waits for the end":               {[]string{"job", "cancel", "night-2"}, 0, "", "Cancelling night-2"},
-		"stream prints the log raw":              {[]string{"job", "stream", "night-1"}, 0, "epoch 1\r\nepoch 2\n", ""},
 		"sizes":                                  {[]string{"size", "list"}, 0, "STANDARD_NC6     6      56.5       1", ""},
 		"usage hides what is not used":           {[]string{"usage"}, 0, "DSv2 vCPUs  16    100    t\n", ""},
 		"usage shows all when asked":             {[]string{"usage", "--all"}, 0, "NC vCPUs    0     none   t\n", ""},
 		"prune needs an age or a size":           {[]string{"prune"}, 2, "", "--older-than"},
 		"prune takes no unknown kind":            {[]string{"prune", "jobs", "--older-than", "1d"}, 2, "", "invalid argument"},
 		"prune says what would go":               {[]string{"prune", "--older-than", "30d", "--dry-run"}, 0, "logs  3         2.0 KiB  0 B", ""},
-		"status shows what is not over":          {[]string{"status"}, 0, "1 jobs waiting or running, 1 completed", ""},
+		"status shows what is not over":          {[]string{"status"}, 0, "1 jobs waiting or running, 0 completed, 1 failed", ""},
 		"version":                                {[]string{"version"}, 0, "ebb 1.2.3", ""},
 		"another workspace is asked for":         {[]string{"compute", "list", "-w", "other"}, 3, "", "ERROR: "},
 		"exec without a command":                 {[]string{"exec"}, 2, "", "what is to be run?"},
@@ -129,7 +129,8 @@ func TestCommands(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := newServer(t).withCluster("cpu-cluster").withCluster("small").withJob("night-1", "Completed").withJob("night-2", "Running")
+			s := newServer(t).withCluster("cpu-cluster").withCluster("small").withJob("night-1", "Failed").withJob("night-2", "Running")
+			s.jobs["night-2"]["properties"].(map[string]any)["statusReason"] = "waits for a node"
 			s.log = "epoch 1\r\nepoch 2\n"
 			s.details = map[string]any{"status": "Failed", "error": map[string]any{"error": map[string]any{"code": "UserError", "message": "exit code 7"}}}
 			r := s.run(t, c.args...)
@@ -314,7 +315,7 @@ func TestJobFilesAreTakenWholeOrNotAtAll(t *testing.T) {
 		"other kinds of job":              {"type: sweep\n", "sweep jobs are not taken yet"},
 		"an inline environment":           {"environment: {image: x}\n", "register it"},
 		"resources that are not taken":    {"resources: {shm_size: 2g}\n", "shm_size is not taken yet"},
-		"an environment without version":  {"command: x\ncompute: c\nenvironment: azureml:sklearn\n", "azureml:NAME:VERSION"},
+		"an environment of no such form":  {"command: x\ncompute: c\nenvironment: https://image/x\n", "azureml:NAME:VERSION"},
 		"limits that make no sense":       {"limits: {timeout: soon}\n", "is no time"},
 		"a list where a text is expected": {"command: [a, b]\n", "command"},
 	} {
@@ -342,8 +343,18 @@ func TestAFailedJobFailsItsStream(t *testing.T) {
 		t.Errorf("failed: %+v", r)
 	}
 	s.details = map[string]any{}
-	if r = s.run(t, "job", "stream", "night-2"); r.code != 1 || !strings.Contains(r.err, "night-2: Canceled") {
+	s.jobs["night-2"]["properties"].(map[string]any)["cancelReason"] = "its cluster was deleted"
+	if r = s.run(t, "job", "stream", "night-2"); r.code != 1 || !strings.Contains(r.err, "night-2: Canceled: its cluster was deleted") {
 		t.Errorf("cancelled: %+v", r)
+	}
+}
+
+func TestStreamPrintsTheLogRaw(t *testing.T) {
+	t.Parallel()
+	s := newServer(t).withJob("night-1", "Completed")
+	s.log = "epoch 1\r\x1b[31mepoch 2\n\x00"
+	if r := s.run(t, "job", "stream", "night-1"); r.code != 0 || r.out != s.log || r.err != "" {
+		t.Errorf("%+v", r)
 	}
 }
 

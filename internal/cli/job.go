@@ -85,7 +85,7 @@ func (a *app) createJob(ctx context.Context, f *jobFlags) error {
 		return a.explainCompute(ctx, c, spec.computeName(), err)
 	}
 	if !f.stream {
-		return a.print(jobShape(made, nil))
+		return a.print(jobShape(made))
 	}
 	fmt.Fprintf(a.Stderr, "Submitted %s to %s.\n", spec.Name, spec.computeName())
 	return a.stream(ctx, c, spec.Name, client.StdLog, 0)
@@ -129,7 +129,7 @@ func (a *app) jobList() *cobra.Command {
 					break
 				}
 				if fits(job.Properties.Status, status) && fits(clusterOf(job), compute) {
-					list = append(list, jobShape(job, nil))
+					list = append(list, jobShape(job))
 				}
 			}
 			return a.printList(list, jobColumns, "No jobs. Submit one: ebb job create --compute cpu-cluster --command 'echo hello'")
@@ -157,11 +157,10 @@ func (a *app) jobShow() *cobra.Command {
 				if err != nil {
 					return err
 				}
-				details, err := c.Jobs().Details(ctx, name)
-				if err != nil {
+				if err := withError(ctx, c, &job); err != nil {
 					return err
 				}
-				return a.print(jobShape(job, &details))
+				return a.print(jobShape(job))
 			})
 		},
 	}
@@ -237,14 +236,30 @@ func (a *app) verdict(ctx context.Context, c *client.Client, name string) error 
 	if job.Properties.Status == "Completed" {
 		return nil
 	}
-	details, err := c.Jobs().Details(ctx, name)
-	if err != nil {
+	if err := withError(ctx, c, &job); err != nil {
 		return err
 	}
-	if details.Error != nil {
-		return fmt.Errorf("%s: %s: %s (%s)", name, job.Properties.Status, details.Error.Error.Message, details.Error.Error.Code)
+	p := job.Properties
+	switch {
+	case p.Error != nil:
+		return fmt.Errorf("%s: %s: %s (%s)", name, p.Status, p.Error.Message, p.Error.Code)
+	case p.CancelWhy != "":
+		return fmt.Errorf("%s: %s: %s", name, p.Status, p.CancelWhy)
 	}
-	return fmt.Errorf("%s: %s", name, job.Properties.Status)
+	return fmt.Errorf("%s: %s", name, p.Status)
+}
+
+// withError gets a failed job's error from run history where the job does not
+// say it: that is where Azure keeps it.
+func withError(ctx context.Context, c *client.Client, job *client.Job) error {
+	if job.Properties.Status != "Failed" || job.Properties.Error != nil {
+		return nil
+	}
+	details, err := c.Jobs().Details(ctx, job.Name)
+	if err == nil && details.Error != nil {
+		job.Properties.Error = &details.Error.Error
+	}
+	return err
 }
 
 func pause(ctx context.Context, d time.Duration) error {

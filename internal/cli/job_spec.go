@@ -219,14 +219,18 @@ func (s *jobSpec) body(f client.File) (client.Job, error) {
 	return client.Job{Properties: p}, nil
 }
 
-// environmentID turns azureml:NAME:VERSION into an ARM id.
+// environmentID turns azureml:NAME:VERSION into an ARM id. Without a version,
+// or with @latest, the server takes the newest.
 func environmentID(f client.File, ref string) (string, error) {
 	if ref == "" || strings.HasPrefix(ref, "/") {
 		return ref, nil
 	}
-	name, version, ok := strings.Cut(strings.TrimPrefix(ref, "azureml:"), ":")
-	if !ok || name == "" || version == "" || strings.Contains(ref, "@") || strings.Contains(ref, "/") {
-		return "", usagef("environment %q is not azureml:NAME:VERSION", ref)
+	name, version, versioned := strings.Cut(strings.TrimSuffix(strings.TrimPrefix(ref, "azureml:"), "@latest"), ":")
+	if name == "" || versioned && version == "" || strings.ContainsAny(name+version, ":/@") {
+		return "", usagef("environment %q is not azureml:NAME:VERSION or azureml:NAME@latest", ref)
+	}
+	if !versioned {
+		return "azureml:" + name, nil
 	}
 	return f.Workspace() + "/environments/" + name + "/versions/" + version, nil
 }

@@ -141,8 +141,8 @@ var nodeColumns = []column{
 	col("NODE", "node_id"), col("STATE", "node_state"), col("ADDRESS", "private_ip_address"), col("PORT", "port"), col("JOB", "run_id"),
 }
 
-// jobShape is a job as az ml prints it. Details may be nil.
-func jobShape(j client.Job, d *client.Details) object {
+// jobShape is a job as az ml prints it, with why it waits or failed.
+func jobShape(j client.Job) object {
 	p := j.Properties
 	o := object{
 		{"name", j.Name}, {"id", j.ID}, {"type", strings.ToLower(p.JobType)}, {"status", p.Status},
@@ -173,12 +173,15 @@ func jobShape(j client.Job, d *client.Details) object {
 		services.add(name, object{{"endpoint", p.Services[name].Endpoint}, {"type", p.Services[name].Type}})
 	}
 	o.add("services", services)
-	if d != nil {
-		o.add("start_time", d.Start)
-		o.add("end_time", d.End)
-		if d.Error != nil {
-			o = append(o, field{"error", object{{"code", d.Error.Error.Code}, {"message", d.Error.Error.Message}}})
-		}
+	o.add("status_reason", p.Why)
+	o.add("cancel_reason", p.CancelWhy)
+	o.add("start_time", p.Start)
+	o.add("end_time", p.End)
+	if p.Error != nil {
+		o = append(o, field{"error", object{{"code", p.Error.Code}, {"message", p.Error.Message}}})
+	}
+	if p.ExitCode != 0 {
+		o = append(o, field{"exit_code", p.ExitCode})
 	}
 	return o
 }
@@ -214,7 +217,7 @@ var jobColumns = []column{
 		made, _ := o.get("creation_context").(object)
 		return ago(plainCell(made.get("created_at")))
 	}},
-	{"COMMAND", func(o object) string { return plainCell(o.get("command")) }},
+	col("COMMAND", "command"), col("WHY", "status_reason"),
 }
 
 // ago says how long ago an RFC 3339 time was.

@@ -80,7 +80,7 @@ func (a *app) status(ctx context.Context, c *client.Client) (object, error) {
 			over[job.Properties.Status]++
 			continue
 		}
-		jobs = append(jobs, jobShape(job, nil))
+		jobs = append(jobs, jobShape(job))
 	}
 	return object{
 		{"url", c.File().URL}, {"workspace", c.File().WorkspaceName}, {"clusters", shapes}, {"jobs", jobs},
