@@ -33,6 +33,7 @@ type JobProperties struct {
 	DisplayName   string             `json:"displayName,omitempty"`
 	Description   string             `json:"description,omitempty"`
 	Environment   map[string]string  `json:"environmentVariables,omitempty"`
+	Inputs        map[string]Input   `json:"inputs,omitempty"`
 	Tags          map[string]string  `json:"tags,omitempty"`
 	Properties    map[string]string  `json:"properties,omitempty"`
 	Limits        *JobLimits         `json:"limits,omitempty"`
@@ -46,6 +47,12 @@ type JobProperties struct {
 	ExitCode  int      `json:"exitCode,omitempty"`
 	Start     string   `json:"startTimeUtc,omitempty"`
 	End       string   `json:"endTimeUtc,omitempty"`
+}
+
+// Input is a value that the command refers to as ${{inputs.NAME}}.
+type Input struct {
+	Type  string `json:"jobInputType"` // literal
+	Value string `json:"value"`
 }
 
 // JobLimits bound a job.

@@ -276,6 +276,7 @@ environment_variables: {SEED: "7", A: "1"}
 experiment_name: digits
 limits: {timeout: 3600}
 resources: {instance_count: 2}
+inputs: {lr: 0.10, deep: yes}
 `), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -286,6 +287,7 @@ resources: {instance_count: 2}
 	}
 	want := map[string]any{"properties": map[string]any{
 		"jobType": "Command", "command": "echo $SEED", "computeId": ws + "/computes/cpu-cluster", "environmentId": ws + "/environments/sklearn/versions/3",
+		"inputs":         map[string]any{"lr": map[string]any{"jobInputType": "literal", "value": "0.10"}, "deep": map[string]any{"jobInputType": "literal", "value": "yes"}},
 		"experimentName": "digits", "environmentVariables": map[string]any{"SEED": "7", "A": "2"}, "tags": map[string]any{"t": "u"},
 		"limits": map[string]any{"jobLimitsType": "Command", "timeout": "PT3600S"}, "resources": map[string]any{"instanceCount": 2.0},
 	}}
@@ -310,7 +312,7 @@ func TestJobFilesAreTakenWholeOrNotAtAll(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct{ yml, want string }{
 		"local code is not uploaded yet":  {"command: x\ncode: ./src\n", "line 2: code: uploading a local folder is not built"},
-		"inputs are named":                {"inputs: {a: 1}\n", "inputs are not taken yet"},
+		"inputs are named":                {"inputs: {a: {type: uri_file, path: x}}\n", "a: data as input is not taken yet"},
 		"what the schema lacks is named":  {"comand: x\n", "no such key"},
 		"other kinds of job":              {"type: sweep\n", "sweep jobs are not taken yet"},
 		"an inline environment":           {"environment: {image: x}\n", "register it"},

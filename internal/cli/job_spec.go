@@ -30,6 +30,7 @@ type jobSpec struct {
 	Name, Display, Experiment, Description string
 	Command, Compute, Environment          string
 	Variables, Tags, Properties            map[string]string
+	Inputs                                 map[string]client.Input
 	Timeout                                int64 // seconds; 0: none
 	Instances                              int   // 0: one
 }
@@ -38,7 +39,6 @@ type jobSpec struct {
 // with the way out where there is one.
 var notTaken = map[string]string{
 	"code":             "uploading a local folder is not built into \"ebb job create\" yet; submit it through \"ebb exec\" with Microsoft's SDK, or leave code out",
-	"inputs":           "inputs are not taken yet; write the values into the command",
 	"outputs":          "outputs are not taken yet; write to ./outputs",
 	"distribution":     "jobs over several processes are not taken yet",
 	"services":         "services in a job are not taken yet",
@@ -149,6 +149,8 @@ func (s *jobSpec) take(key string, node *yaml.Node) error {
 			return fmt.Errorf("an environment written out here is not taken yet; register it and name it, as azureml:NAME:VERSION")
 		}
 		return node.Decode(&s.Environment)
+	case key == "inputs":
+		return s.takeInputs(node)
 	case key == "limits":
 		var limits struct {
 			Timeout string `yaml:"timeout"`
@@ -170,6 +172,22 @@ func (s *jobSpec) take(key string, node *yaml.Node) error {
 		return fmt.Errorf("%s", notTaken[key])
 	}
 	return fmt.Errorf("az ml's command job schema has no such key")
+}
+
+// takeInputs takes values; data as input is not taken yet.
+func (s *jobSpec) takeInputs(node *yaml.Node) error {
+	var inputs map[string]yaml.Node
+	if err := node.Decode(&inputs); err != nil {
+		return err
+	}
+	s.Inputs = map[string]client.Input{}
+	for name, value := range inputs {
+		if value.Kind != yaml.ScalarNode {
+			return fmt.Errorf("%s: data as input is not taken yet; values are", name)
+		}
+		s.Inputs[name] = client.Input{Type: "literal", Value: value.Value}
+	}
+	return nil
 }
 
 func takeType(node *yaml.Node) error {
@@ -208,7 +226,7 @@ func (s *jobSpec) body(f client.File) (client.Job, error) {
 	p := client.JobProperties{
 		JobType: "Command", Command: s.Command, ComputeID: compute, EnvironmentID: environment,
 		Experiment: s.Experiment, DisplayName: s.Display, Description: s.Description,
-		Environment: s.Variables, Tags: s.Tags, Properties: s.Properties,
+		Environment: s.Variables, Inputs: s.Inputs, Tags: s.Tags, Properties: s.Properties,
 	}
 	if s.Timeout > 0 {
 		p.Limits = &client.JobLimits{Type: "Command", Timeout: toISO(s.Timeout)}
