@@ -70,6 +70,7 @@ type Status struct {
 	Launched     int64     // nodes ever launched; the next one's number
 	Failures     int       // launches failed in a row
 	RetryAt      time.Time // no launch before; zero: at once
+	Full         bool      // the last launch failed for want of room
 }
 
 // Key implements [row.Row].

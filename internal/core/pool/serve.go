@@ -1,0 +1,234 @@
+package pool
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/ebb-compute/ebb/internal/core/fleet"
+	"github.com/ebb-compute/ebb/internal/core/queue"
+)
+
+// line is one queue being served.
+type line struct {
+	free    []int // nodes that may take work now, the best first
+	reserve int   // how many draining nodes may still be kept
+	head    bool  // somebody waits who must not be delayed
+	start   time.Time
+	known   bool // start is known
+	demand  int  // nodes that waiting runs ask for
+	told    int
+}
+
+// serve goes through the queue in order and starts what can start.
+func (t *turn) serve(s *site) {
+	l := line{free: t.candidates(s), reserve: max(0, s.c.Max-s.staying())}
+	most := t.most(s)
+	for r := range t.v.RunsOf(s.c.ID) {
+		closed := l.head && (len(l.free) == 0 || !l.known) && l.demand >= s.c.Max && l.told >= explainMost
+		if closed && !r.Cancel && !s.c.Deleting {
+			continue // it can only wait
+		}
+		rs, ok := t.status(r.ID)
+		if !ok || rs.State != queue.Queued {
+			continue
+		}
+		if r.Cancel || s.c.Deleting {
+			t.cancel(s.c.ID, r, rs, cancelWhy(r, s.c))
+			continue
+		}
+		need := max(1, r.Nodes)
+		if why := t.never(s, need, most); why != "" {
+			s.wait(&l, r, rs, why)
+			continue
+		}
+		if need <= len(l.free) && need <= l.takeable(s) && (!l.head || l.mayPass(r, t.now)) {
+			t.start(s, r, rs, l.take(need, s))
+			continue
+		}
+		if !l.head {
+			l.head = true
+			l.start, l.known = t.headStart(s, need, len(l.free))
+		}
+		if l.demand < s.c.Max {
+			s.ask = append(s.ask, ask{run: r, nodes: need})
+		}
+		l.demand += need
+		s.wait(&l, r, rs, "")
+	}
+	s.wanted = min(max(s.c.Min, s.busy()+l.demand), s.c.Max)
+	if s.c.Deleting {
+		s.wanted = 0
+	}
+}
+
+// wait notes a run that stays in the queue, and the reason if it is its own.
+func (s *site) wait(l *line, r queue.Run, rs queue.Status, why string) {
+	if l.told < explainMost {
+		l.told++
+		s.queue = append(s.queue, waiter{run: r, status: rs, why: why})
+	}
+}
+
+// candidates returns the nodes that may take work: idle ones, the latest idle
+// first so that the others can leave, then draining ones, which are kept by it.
+func (t *turn) candidates(s *site) []int {
+	var free, leaving []int
+	if s.c.Deleting {
+		return nil
+	}
+	idle := s.idle()
+	slices.Reverse(idle)
+	for _, i := range idle {
+		if !t.f.Away[s.nodes[i].ID] {
+			free = append(free, i)
+		}
+	}
+	for i := range s.nodes {
+		if s.nodes[i].State == fleet.Draining && !t.f.Away[s.nodes[i].ID] {
+			leaving = append(leaving, i)
+		}
+	}
+	return append(free, leaving...)
+}
+
+// takeable is how many of the free nodes may be taken without going over max.
+func (l *line) takeable(s *site) int {
+	n := 0
+	for _, i := range l.free {
+		if s.nodes[i].State == fleet.Idle {
+			n++
+		}
+	}
+	return n + min(len(l.free)-n, l.reserve)
+}
+
+func (l *line) take(n int, s *site) []int {
+	picked := l.free[:n]
+	l.free = l.free[n:]
+	for _, i := range picked {
+		if s.nodes[i].State == fleet.Draining {
+			l.reserve--
+		}
+	}
+	return picked
+}
+
+// mayPass reports whether r may take nodes that are held for the head: only if
+// it ends before the head can start. An unknown run time is infinite.
+func (l *line) mayPass(r queue.Run, now time.Time) bool {
+	return l.known && r.TimeLimit > 0 && !now.Add(r.TimeLimit+setupSlack).After(l.start)
+}
+
+// headStart is when the first of the queue starts at the latest, from the time
+// limits of what runs. While nodes may still come it can be any moment.
+func (t *turn) headStart(s *site, need, free int) (at time.Time, known bool) {
+	coming := max(0, s.c.Max-s.staying())
+	for i := range s.nodes {
+		if st := s.nodes[i].State; st == fleet.Launching || st == fleet.Idle && t.f.Away[s.nodes[i].ID] {
+			coming++
+		}
+	}
+	missing := need - free - coming
+	if missing <= 0 || coming > 0 {
+		return time.Time{}, false
+	}
+	var ends []time.Time
+	for i := range s.nodes {
+		n := s.nodes[i]
+		if n.State != fleet.Busy {
+			continue
+		}
+		a, ok := t.attempt(n.Attempt)
+		r, live := t.v.Run(a.Run)
+		if !ok || !live {
+			continue
+		}
+		if end, ok := knownEnd(a, r.TimeLimit); ok {
+			ends = append(ends, end)
+		}
+	}
+	if len(ends) < missing {
+		return time.Time{}, false
+	}
+	slices.SortFunc(ends, time.Time.Compare)
+	return ends[missing-1], true
+}
+
+// start gives a run its nodes, all of them.
+func (t *turn) start(s *site, r queue.Run, rs queue.Status, nodes []int) {
+	rs.Attempts++
+	a := queue.Attempt{
+		ID: fmt.Sprintf("%s.%d", r.ID, rs.Attempts), Run: r.ID, N: rs.Attempts, Cluster: s.c.ID,
+		Fence: t.nextFence(), Phase: queue.Placed, Placed: t.now,
+	}
+	for _, i := range nodes {
+		if s.nodes[i].State == fleet.Draining {
+			t.keep(s, i, "a run needs it")
+		}
+		s.nodes[i].Attempt = a.ID
+		s.nodes[i].Revision++
+		t.move(s, i, fleet.Busy, "")
+		a.Members = append(a.Members, queue.Member{Node: s.nodes[i].ID, Phase: queue.Placed})
+	}
+	t.saveAttempt(a)
+	t.run(rs, queue.Starting, "")
+	t.act(Action{Verb: Start, Cluster: s.c.ID, Node: a.Members[0].Node, Run: r.ID, Attempt: a.ID,
+		Why: startWhy(len(nodes))})
+}
+
+func startWhy(n int) string {
+	if n == 1 {
+		return "it is next, and a node is free"
+	}
+	return fmt.Sprintf("it is next, and all %d nodes are free", n)
+}
+
+func (t *turn) keep(s *site, i int, why string) {
+	s.nodes[i].Revision++
+	t.move(s, i, fleet.Idle, "")
+	t.act(Action{Verb: Keep, Cluster: s.c.ID, Node: s.nodes[i].ID, Why: why})
+}
+
+// nextFence is higher than every fence before it. Attempts that ended are not in
+// the view, so the time is in it too: after a restart in which none is alive, the
+// site's clock, which never goes back, is beyond whatever was given out before.
+func (t *turn) nextFence() int64 {
+	if t.fence == 0 {
+		t.fence = max(t.f.Fence, t.now.UnixNano()-1)
+		for a := range t.v.Attempts() {
+			t.fence = max(t.fence, a.Fence)
+		}
+	}
+	t.fence++
+	t.plan.Fence = t.fence
+	return t.fence
+}
+
+// cancel ends a run that has no nodes.
+func (t *turn) cancel(cluster string, r queue.Run, rs queue.Status, why string) {
+	rs.Failure = queue.Failure{Code: "Canceled", Message: why}
+	t.run(rs, queue.Canceled, "")
+	t.act(Action{Verb: End, Cluster: cluster, Run: r.ID, Why: "cancelled while it waited"})
+}
+
+// orphans ends the runs of clusters that no longer exist.
+func (t *turn) orphans() {
+	if t.f.Dirty != nil {
+		return
+	}
+	var ids []string
+	for id := range t.v.Queues() {
+		if _, ok := t.v.Cluster(id); !ok && id != "" {
+			ids = append(ids, id)
+		}
+	}
+	slices.Sort(ids)
+	for _, id := range ids {
+		for r := range t.v.RunsOf(id) {
+			if rs, ok := t.status(r.ID); ok && !rs.State.Final() {
+				t.cancel(id, r, rs, "The compute of the run does not exist any more.")
+			}
+		}
+	}
+}
