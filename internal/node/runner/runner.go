@@ -21,6 +21,7 @@ import (
 	"github.com/ebb-compute/ebb/internal/node/shim"
 	"github.com/ebb-compute/ebb/internal/node/shim/cgroup"
 	"github.com/ebb-compute/ebb/internal/node/shim/sandbox"
+	"github.com/ebb-compute/ebb/internal/node/shim/uids"
 	"github.com/ebb-compute/ebb/internal/nodeproto"
 )
 
@@ -233,7 +234,7 @@ const maxPIDs = 16_384
 func (r *Runner) spec(dir string, l layout, lim limits) shim.Spec {
 	s := shim.Spec{Dir: l.work, World: l.world, Cgroups: r.groups}
 	if r.users {
-		s.Users = filepath.Join(r.cfg.Cache, "uids")
+		s.Users = uids.Folder
 		s.Own = append([]string{filepath.Join(dir, "work"), filepath.Join(dir, "tmp")}, l.own...)
 	}
 	s.Limits.PIDs = maxPIDs

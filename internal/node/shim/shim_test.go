@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -25,7 +26,7 @@ func TestMain(m *testing.M) {
 		os.Exit(shim.Main(os.Args[2:]))
 	}
 	if len(os.Args) > 2 && os.Args[1] == "start-and-die" { // an agent that starts and is gone
-		if err := shim.Start(os.Args[2], sh("sleep 0.3; echo done")); err != nil {
+		if err := shim.Start(os.Args[2], sh(`while [ ! -e "$1" ]; do sleep 0.01; done; echo done`, filepath.Join(os.Args[2], "go"))); err != nil {
 			os.Exit(1)
 		}
 		os.Exit(0)
@@ -309,6 +310,9 @@ func TestAnAgentMayDieAndAnotherFindsItsAttempt(t *testing.T) {
 	if err != nil || st.Phase != shim.Running || !alive(st.PID) {
 		t.Fatalf("Look = %+v, %v, want a running shim", st, err)
 	}
+	if err := os.WriteFile(filepath.Join(dir, "go"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
 	if rec := wait(t, dir); rec.Exit.Code != 0 || log(t, dir) != "done\n" {
 		t.Errorf("record %+v, log %q", rec, log(t, dir))
 	}
@@ -397,7 +401,7 @@ func TestUsersAreLentOncePerLivingAttempt(t *testing.T) {
 		t.Skip("needs root: users are given by root only")
 	}
 	t.Parallel()
-	users := t.TempDir()
+	users := uids.Folder // the machine's: a uid of ours must not be another test's
 	spec := sh("id -u; id -G; exec sleep 60")
 	spec.Users = users
 	var seen []string
@@ -421,8 +425,8 @@ func TestUsersAreLentOncePerLivingAttempt(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	if l.UID != uids.First+3 {
-		t.Errorf("next user is %d, want %d", l.UID, uids.First+3)
+	if slices.Contains(seen, strconv.Itoa(l.UID)) {
+		t.Errorf("user %d is lent twice, of %v", l.UID, seen)
 	}
 }
 

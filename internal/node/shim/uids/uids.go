@@ -15,6 +15,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// Folder of leases: one for the machine and not for an installation, since uids
+// are the machine's. A reboot empties it, and nothing lives then.
+const Folder = "/run/ebb/users"
+
 // First uid lent, and how many. Above what SSSD maps by default (to
 // 2,000,200,000) and systemd-nspawn takes (to 1,879,048,191), below 2^31.
 const (
