@@ -1,0 +1,288 @@
+package mgmt
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/ebb-compute/ebb/internal/api/arm"
+	"github.com/ebb-compute/ebb/internal/app/assets"
+	"github.com/ebb-compute/ebb/internal/app/jobs"
+	"github.com/ebb-compute/ebb/internal/core/armid"
+	"github.com/ebb-compute/ebb/internal/core/queue"
+	"github.com/ebb-compute/ebb/internal/fault"
+)
+
+// JobServices is what answers for jobs.
+type JobServices struct {
+	Jobs   *jobs.Service
+	Assets Environments
+}
+
+// Environments finds registered environments.
+type Environments interface {
+	Environment(ctx context.Context, w assets.Place, name, version string) (map[string]any, error)
+}
+
+// RegisterJobs adds the routes of workspaces/jobs (mfe.json, 2024-04-01). SDK v1
+// reads ARM resources on the API host, below /rp/workspaces.
+func RegisterJobs(reg arm.Registrar, s JobServices) {
+	const ws = "/subscriptions/{sub}/resourceGroups/{rg}/providers/Microsoft.MachineLearningServices/workspaces/{ws}"
+	for _, root := range []string{ws + "/jobs", "/rp/workspaces" + ws + "/jobs"} {
+		reg.Handle("GET "+root, s.in(s.list))
+		reg.Handle("GET "+root+"/{id}", s.in(s.get))
+		reg.Handle("PUT "+root+"/{id}", s.in(s.put))
+		reg.Handle("DELETE "+root+"/{id}", s.in(s.delete))
+		reg.Handle("POST "+root+"/{id}/cancel", s.in(s.cancel))
+	}
+}
+
+type jobHandler func(w http.ResponseWriter, r *http.Request, ws jobs.Workspace) (int, any, error)
+
+func (s JobServices) in(f jobHandler) arm.Handler {
+	return func(w http.ResponseWriter, r *http.Request) (int, any, error) {
+		ws, err := s.Jobs.Workspace(r.Context(), arm.Caller(r.Context()), armid.Workspace(r.PathValue("sub"), r.PathValue("rg"), r.PathValue("ws")))
+		if err != nil {
+			return 0, nil, err
+		}
+		return f(w, r, ws)
+	}
+}
+
+func (s JobServices) get(_ http.ResponseWriter, r *http.Request, ws jobs.Workspace) (int, any, error) {
+	j, err := s.Jobs.Get(r.Context(), arm.Caller(r.Context()), ws, r.PathValue("id"))
+	if err != nil {
+		return 0, nil, err
+	}
+	return http.StatusOK, jobResource(r, ws, j), nil
+}
+
+// put submits a job. 201 says that it is new, 200 that it was there.
+func (s JobServices) put(_ http.ResponseWriter, r *http.Request, ws jobs.Workspace) (int, any, error) {
+	var body struct{ Properties json.RawMessage }
+	if err := arm.ReadJSON(r, &body); err != nil {
+		return 0, nil, err
+	}
+	if len(body.Properties) == 0 || body.Properties[0] != '{' {
+		return 0, nil, fault.Coded(fault.Invalid, "InvalidRequestContent", "properties", "The body must be an object with the job's properties.")
+	}
+	in, environment, err := jobs.FromCommandJob(body.Properties)
+	if err != nil {
+		return 0, nil, err
+	}
+	in.Name = r.PathValue("id")
+	if environment != "" {
+		if err := s.environment(r.Context(), ws, environment, &in); err != nil {
+			return 0, nil, err
+		}
+	}
+	j, created, err := s.Jobs.Submit(r.Context(), arm.Caller(r.Context()), ws, in)
+	if err != nil {
+		return 0, nil, err
+	}
+	status := http.StatusOK
+	if created {
+		status = http.StatusCreated
+	}
+	return status, jobResource(r, ws, j), nil
+}
+
+// environment replaces a job's environment by the registered one that an ARM
+// id, or azureml:name:version, names. The job's own variables win.
+func (s JobServices) environment(ctx context.Context, ws jobs.Workspace, id string, in *jobs.Submission) error {
+	name, version := strings.TrimPrefix(id, "azureml:"), ""
+	if at := strings.Index(strings.ToLower(id), "/environments/"); at >= 0 {
+		name = id[at+len("/environments/"):]
+		name, version, _ = strings.Cut(name, "/versions/")
+		if prefix := armid.Key(id[:at]); prefix != ws.Key() {
+			return fault.Coded(fault.Invalid, "InvalidPropertyValue", "properties.environmentId", "The environment %q does not lie in the workspace %q.", id, ws.Name)
+		}
+	} else if n, v, ok := strings.Cut(name, ":"); ok {
+		name, version = n, v
+	}
+	env, err := s.Assets.Environment(ctx, assets.Place{ID: ws.ID, GUID: ws.GUID}, strings.TrimSuffix(name, "@latest"), version)
+	if err != nil {
+		return err
+	}
+	text, err := json.Marshal(env)
+	if err != nil {
+		return err
+	}
+	parsed, variables, err := jobs.ParseEnvironment(text)
+	if err != nil {
+		return err
+	}
+	in.Environment = parsed
+	for k, v := range in.Variables {
+		variables[k] = v
+	}
+	in.Variables = variables
+	return nil
+}
+
+// delete removes a job that has ended; one that is not there is no error.
+func (s JobServices) delete(_ http.ResponseWriter, r *http.Request, ws jobs.Workspace) (int, any, error) {
+	removed, err := s.Jobs.Delete(r.Context(), arm.Caller(r.Context()), ws, r.PathValue("id"))
+	if err != nil {
+		return 0, nil, err
+	}
+	if !removed {
+		return http.StatusNoContent, nil, nil
+	}
+	return http.StatusOK, nil, nil
+}
+
+// cancel answers at once: the wish is durable, and the job's status shows the rest.
+func (s JobServices) cancel(_ http.ResponseWriter, r *http.Request, ws jobs.Workspace) (int, any, error) {
+	if _, err := s.Jobs.Cancel(r.Context(), arm.Caller(r.Context()), ws, r.PathValue("id"), ""); err != nil {
+		return 0, nil, err
+	}
+	return http.StatusOK, nil, nil
+}
+
+// list shows runs on clusters, whoever submitted them. Runs without one have no
+// job type and are left to run history.
+func (s JobServices) list(_ http.ResponseWriter, r *http.Request, ws jobs.Workspace) (int, any, error) {
+	after := arm.SkipToken(r)
+	if after == "" {
+		after = arm.Query(r, "$skip")
+	}
+	if t := arm.Query(r, "jobType"); t != "" && !strings.EqualFold(t, "Command") {
+		return http.StatusOK, arm.Page(r, []map[string]any{}, ""), nil // jobs of other types cannot exist
+	}
+	view := jobs.View(arm.Query(r, "listViewType"))
+	if view == "" {
+		view = jobs.ActiveOnly
+	}
+	list, next, err := s.Jobs.List(r.Context(), arm.Caller(r.Context()), ws, jobs.Query{
+		Form: jobs.ARM, View: view, Tag: arm.Query(r, "tag"), Property: arm.Query(r, "properties"), After: after,
+	})
+	if err != nil {
+		return 0, nil, err
+	}
+	value := make([]map[string]any, len(list))
+	for i, j := range list {
+		value[i] = jobResource(r, ws, j)
+	}
+	return http.StatusOK, arm.Page(r, value, next), nil
+}
+
+// jobResource is a run in the words of JobBase. What was sent is kept and shown
+// (codeId, resources, what Ebb does not know), under what Ebb knows better.
+func jobResource(r *http.Request, ws jobs.Workspace, j *jobs.Job) map[string]any {
+	hosts := arm.HostsOf(r)
+	props := map[string]any{}
+	if j.Form == jobs.ARM {
+		_ = json.Unmarshal(j.Definition, &props) // it was read when it came; an object of another form shows nothing
+	}
+	for k, v := range map[string]any{
+		"jobType": "Command", "status": j.State(), "command": commandOf(j), "computeId": armid.Compute(ws.ID, j.Target),
+		"experimentName": j.Experiment, "displayName": j.DisplayName, "tags": orEmpty(j.Tags), "properties": orEmpty(j.Properties),
+		"isArchived": j.Archived, "environmentVariables": orEmpty(j.Variables), "services": jobServices(hosts, ws, j),
+	} {
+		props[k] = v
+	}
+	fillMissing(props, map[string]any{
+		"description": nil, "codeId": nil, "environmentId": nil, "componentId": nil, "identity": nil, "distribution": nil,
+		"inputs": map[string]any{}, "outputs": map[string]any{}, "parameters": nil, "limits": nil,
+		"resources": map[string]any{"instanceCount": max(j.Nodes, 1), "properties": map[string]any{}},
+	})
+	if j.Description != "" {
+		props["description"] = j.Description
+	}
+	if j.Snapshot != "" {
+		props["codeId"] = j.Snapshot
+	}
+	if j.Limit > 0 {
+		props["limits"] = map[string]any{"jobLimitsType": "Command", "timeout": jobs.FormatDuration(j.Limit)}
+	}
+	outcome(props, j)
+	return map[string]any{
+		"id": ws.ID + "/jobs/" + j.Name, "name": j.Name, "type": "Microsoft.MachineLearningServices/workspaces/jobs",
+		"systemData": map[string]any{
+			"createdBy": firstName(j.Creator), "createdByType": byType(j.Creator), "createdAt": rfc(j.Created),
+			"lastModifiedBy": firstName(j.Modifier), "lastModifiedByType": byType(j.Modifier), "lastModifiedAt": rfc(j.Modified),
+		},
+		"properties": props,
+	}
+}
+
+// outcome adds what mfe.json has no place for: when it ran, why it waits, why
+// it failed. Clients of Azure ignore them; ours show them.
+func outcome(props map[string]any, j *jobs.Job) {
+	st := j.Status
+	for k, t := range map[string]string{"startTimeUtc": rfc(st.Started), "endTimeUtc": rfc(st.Ended)} {
+		if t != "" {
+			props[k] = t
+		}
+	}
+	if st.Why != "" && !st.State.Final() {
+		props["statusReason"] = st.Why
+	}
+	if j.Cancel && st.State != queue.Completed {
+		props["cancelReason"] = j.Why
+	}
+	if f := st.Failure; f.Code != "" || f.Message != "" {
+		props["error"] = map[string]any{"code": f.Code, "message": f.Message, "target": f.Node, "details": []any{}}
+		if f.ExitCode != 0 {
+			props["exitCode"] = f.ExitCode
+		}
+	}
+}
+
+// commandOf is what a run runs, as one line.
+func commandOf(j *jobs.Job) string {
+	if j.Command != "" {
+		return j.Command
+	}
+	return "python " + j.Script
+}
+
+func jobServices(hosts arm.Hosts, ws jobs.Workspace, j *jobs.Job) map[string]any {
+	tracking := strings.Replace(hosts.Data(ws.Location), "https://", "azureml://", 1) + "/mlflow/v1.0" + ws.ID + "?"
+	studio := hosts.Studio() + "/runs/" + j.Name + "?wsid=" + ws.ID
+	service := func(kind, endpoint string) map[string]any {
+		return map[string]any{"jobServiceType": kind, "endpoint": endpoint, "port": nil, "status": nil, "errorMessage": nil, "properties": nil}
+	}
+	return map[string]any{"Tracking": service("Tracking", tracking), "Studio": service("Studio", studio)}
+}
+
+func fillMissing(m, defaults map[string]any) {
+	for k, v := range defaults {
+		if _, there := m[k]; !there {
+			m[k] = v
+		}
+	}
+}
+
+func orEmpty(m map[string]string) map[string]string {
+	if m == nil {
+		return map[string]string{}
+	}
+	return m
+}
+
+func firstName(c jobs.Creator) string {
+	if c.Name != "" {
+		return c.Name
+	}
+	return c.ID
+}
+
+// byType is systemData's createdByType; a run writes with its identity.
+func byType(c jobs.Creator) string {
+	if c.Kind == "Run" {
+		return "ManagedIdentity"
+	}
+	return c.Kind
+}
+
+// rfc writes a time as ARM does; empty for none.
+func rfc(t time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	return t.UTC().Format("2006-01-02T15:04:05.0000000Z")
+}
