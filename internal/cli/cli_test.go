@@ -341,7 +341,7 @@ func TestAFailedJobFailsItsStream(t *testing.T) {
 	s.log = "Traceback\n"
 	s.details = map[string]any{"error": map[string]any{"error": map[string]any{"code": "UserError", "message": "exit code 7"}}}
 	r := s.run(t, "job", "stream", "night-1")
-	if r.code != 1 || r.out != "Traceback\n" || !strings.Contains(r.err, "ERROR: night-1: Failed: exit code 7 (UserError)") {
+	if r.code != 1 || r.out != "Traceback\n" || !strings.Contains(r.err, "ERROR: night-1: Failed (UserError): exit code 7") {
 		t.Errorf("failed: %+v", r)
 	}
 	s.details = map[string]any{}

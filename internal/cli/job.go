@@ -242,7 +242,7 @@ func (a *app) verdict(ctx context.Context, c *client.Client, name string) error 
 	p := job.Properties
 	switch {
 	case p.Error != nil:
-		return fmt.Errorf("%s: %s: %s (%s)", name, p.Status, p.Error.Message, p.Error.Code)
+		return fmt.Errorf("%s: %s (%s): %s", name, p.Status, p.Error.Code, p.Error.Message)
 	case p.CancelWhy != "":
 		return fmt.Errorf("%s: %s: %s", name, p.Status, p.CancelWhy)
 	}
