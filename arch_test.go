@@ -44,6 +44,7 @@ var arrows = []struct {
 	{"client/", nil},
 	{"compat/", []string{"client/", "internal/testkit/"}},
 	{"bench/", []string{"client/", "internal/testkit/"}},
+	{"survival/", []string{"client/", "internal/testkit/"}},
 	{"cmd/", []string{""}},
 }
 

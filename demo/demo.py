@@ -23,7 +23,6 @@ def say(text):
 
 
 def nodes(cluster):
-    cluster.refresh()
     status = cluster.get_status()
     return status.current_node_count if status else 0
 

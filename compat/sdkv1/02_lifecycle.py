@@ -24,7 +24,7 @@ cluster.update(min_nodes=0, max_nodes=3, idle_seconds_before_scaledown=1)
 cluster.wait_for_completion()
 deadline = time.time() + 30
 while time.time() < deadline:
-    cluster.refresh()
+    cluster.refresh_state()
     if cluster.get_status().current_node_count == 0:
         break
     time.sleep(0.5)

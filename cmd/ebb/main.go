@@ -1,0 +1,30 @@
+// Command ebb is all of Ebb: the server, the node agent, the shim that holds an
+// attempt, and the command line. It wires; it decides nothing.
+//
+// Start at [serve] for the server. node and shim are dispatched before anything
+// else is looked at: a machine starts many of them.
+package main
+
+import (
+	"context"
+	"os"
+
+	"github.com/ebb-compute/ebb/internal/cli"
+	"github.com/ebb-compute/ebb/internal/node"
+	"github.com/ebb-compute/ebb/internal/node/shim"
+)
+
+// version is set by the linker.
+var version = "dev"
+
+func main() {
+	if len(os.Args) > 1 {
+		switch os.Args[1] {
+		case "node":
+			os.Exit(node.Main(os.Args[2:]))
+		case "shim":
+			os.Exit(shim.Main(os.Args[2:]))
+		}
+	}
+	os.Exit(cli.Run(context.Background(), cli.Options{Version: version, Serve: serve}, os.Args[1:]))
+}

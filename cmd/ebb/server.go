@@ -1,0 +1,246 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"path/filepath"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/ebb-compute/ebb/internal/api/arm"
+	"github.com/ebb-compute/ebb/internal/api/data"
+	"github.com/ebb-compute/ebb/internal/api/login"
+	"github.com/ebb-compute/ebb/internal/api/mgmt"
+	"github.com/ebb-compute/ebb/internal/api/nodes"
+	"github.com/ebb-compute/ebb/internal/api/storage"
+	"github.com/ebb-compute/ebb/internal/app/assets"
+	"github.com/ebb-compute/ebb/internal/app/computes"
+	"github.com/ebb-compute/ebb/internal/app/jobs"
+	"github.com/ebb-compute/ebb/internal/app/workspaces"
+	"github.com/ebb-compute/ebb/internal/blob"
+	"github.com/ebb-compute/ebb/internal/clock"
+	"github.com/ebb-compute/ebb/internal/config"
+	"github.com/ebb-compute/ebb/internal/control"
+	"github.com/ebb-compute/ebb/internal/core/row"
+	"github.com/ebb-compute/ebb/internal/engine/local"
+	"github.com/ebb-compute/ebb/internal/fault"
+	"github.com/ebb-compute/ebb/internal/node"
+	"github.com/ebb-compute/ebb/internal/nodeproto"
+	"github.com/ebb-compute/ebb/internal/pki"
+	"github.com/ebb-compute/ebb/internal/store"
+	"github.com/ebb-compute/ebb/internal/token"
+)
+
+// server is everything that is open while a server runs.
+type server struct {
+	conf  config.Config
+	log   *slog.Logger
+	store *store.Store
+	blobs *blob.Store
+	clock *clock.Clock
+	keys  *token.Keys
+	ca    *pki.CA
+	loop  *control.Loop
+	seed  workspaces.Client
+
+	workspaces *workspaces.Service
+	computes   *computes.Service
+	jobs       *jobs.Service
+	assets     *assets.Service
+}
+
+// open opens the data folder, makes on the first start what a server needs, and
+// wires the rooms. The store comes first: its lock keeps a second server out.
+func open(ctx context.Context, conf config.Config, log *slog.Logger) (_ *server, err error) {
+	s := &server{conf: conf, log: log}
+	if s.store, err = store.Open(ctx, conf.Data, store.Options{Log: log}); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			_ = s.close()
+		}
+	}()
+	if s.blobs, err = blob.Open(filepath.Join(conf.Data, "blobs")); err != nil {
+		return nil, fmt.Errorf("open the blobs: %w", err)
+	}
+	saved, err := s.savedTime(ctx)
+	if err != nil {
+		return nil, err
+	}
+	s.clock = clock.New(saved, clock.Options{})
+	if s.keys, err = token.Open(filepath.Join(conf.Data, "keys")); err != nil {
+		return nil, fmt.Errorf("open the keys: %w", err)
+	}
+	host, _, _ := net.SplitHostPort(conf.Listen)
+	names := conf.Names
+	if host != "" && !net.ParseIP(host).IsUnspecified() {
+		names = append([]string{host}, names...)
+	}
+	if s.ca, err = pki.Ensure(filepath.Join(conf.Data, "pki"), names, time.Now); err != nil {
+		return nil, fmt.Errorf("open the certificate authority: %w", err)
+	}
+	s.services()
+	if s.seed, err = s.workspaces.Seed(ctx); err != nil {
+		return nil, fmt.Errorf("make the first workspace: %w", err)
+	}
+	s.loop = &control.Loop{
+		Store: s.store, Engine: s.engine(), Now: s.clock.Now, Term: s.store.Term(), Log: log,
+		Installation: s.seed.TenantID,
+		Token: func(node string) string {
+			t, err := s.keys.SignNode(node)
+			if err != nil {
+				log.Error("node token not made", "node", node, "err", err)
+			}
+			return t
+		},
+	}
+	return s, nil
+}
+
+func (s *server) close() error {
+	var errs []error
+	if s.clock != nil {
+		errs = append(errs, s.saveTime(context.Background()))
+	}
+	if s.blobs != nil {
+		errs = append(errs, s.blobs.Close())
+	}
+	return errors.Join(append(errs, s.store.Close())...)
+}
+
+func newID() string { return uuid.NewString() }
+
+func (s *server) services() {
+	files := data.Store{Blobs: s.blobs}
+	s.workspaces = &workspaces.Service{Store: s.store, Now: s.clock.Now, NewID: newID, Log: s.log}
+	s.computes = &computes.Service{Store: s.store, Workspaces: s.workspaces, Now: s.clock.Now, NewID: newID, Log: s.log}
+	s.jobs = &jobs.Service{Store: s.store, Now: s.clock.Now, NewID: newID, Log: s.log}
+	s.assets = &assets.Service{Store: s.store, Files: files, Now: s.clock.Now, NewID: newID}
+}
+
+// engine is this machine.
+func (s *server) engine() *local.Engine {
+	return &local.Engine{
+		Dir:             filepath.Join(s.conf.Data, "nodes"),
+		Server:          filepath.Join(s.conf.Data, "server.json"),
+		Cache:           filepath.Join(s.conf.Data, "cache"),
+		EndAttempt:      node.EndAttempt,
+		NvidiaSMI:       s.conf.Local.NvidiaSMI,
+		NoOversubscribe: !s.conf.Local.Oversubscribe,
+		GPURequired:     s.conf.Local.GPU == "required",
+		Log:             s.log,
+	}
+}
+
+// handler is everything the server answers, on one listener. Blobs come first:
+// their host or their container tells them from the rest.
+func (s *server) handler(ctx context.Context, url string) (http.Handler, error) {
+	tenant, err := s.workspaces.Tenant(ctx)
+	if err != nil {
+		return nil, err
+	}
+	_, port, err := net.SplitHostPort(url[len("https://"):])
+	if err != nil {
+		return nil, err
+	}
+	origins := []string{url, "https://localhost:" + port}
+	for _, name := range s.conf.Names {
+		origins = append(origins, "https://"+net.JoinHostPort(name, port))
+	}
+	rt := &arm.Router{
+		Auth: login.NewVerifier(s.keys, tenant, origins, s.clock.Now),
+		Log:  s.log, Tenant: tenant, NewID: newID,
+	}
+	login.Register(rt, login.Services{Tenant: tenant, Clients: s.workspaces, Keys: s.keys, Now: s.clock.Now})
+	mgmt.Register(rt, mgmt.Services{Workspaces: s.workspaces, Computes: s.computes, Ledger: s.computes})
+	mgmt.RegisterJobs(rt, mgmt.JobServices{Jobs: s.jobs, Assets: s.assets})
+	files := data.Store{Blobs: s.blobs}
+	data.Register(rt, data.Services{Jobs: s.jobs, Assets: s.assets, Blobs: files, Keys: s.keys, Now: s.clock.Now})
+	nodes.Register(rt, nodes.Services{
+		Tokens: s.keys, Sessions: sessions{s.loop}, Rows: s.store, Blobs: appender{files, s.blobs},
+		Assets: s.assets, Workspaces: s.workspaces, Now: s.clock.Now, Log: s.log,
+	})
+	blobs := storage.Handler(storage.Service{Blobs: s.blobs, Keys: s.keys, Now: s.clock.Now, Log: s.log})
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if storage.Matches(r) {
+			blobs.ServeHTTP(w, r)
+			return
+		}
+		rt.ServeHTTP(w, r)
+	}), nil
+}
+
+// sessions is control as api/nodes sees it.
+type sessions struct{ loop *control.Loop }
+
+func (s sessions) Connect(ctx context.Context, h nodeproto.Hello) (nodes.Session, error) {
+	session, err := s.loop.Connect(ctx, h)
+	if err != nil {
+		return nil, err
+	}
+	return session, nil
+}
+
+// appender is the blob store as api/nodes sees it.
+type appender struct {
+	data.Store
+	blobs *blob.Store
+}
+
+func (a appender) Append(ctx context.Context, key string, offset int64, text []byte) (int64, error) {
+	return a.blobs.Append(ctx, key, offset, text)
+}
+
+// timeKey is where the site clock is kept.
+var timeKey = row.Key{Kind: row.Datum, ID: "clock"}
+
+// savedTime reads the site's time as it was last kept.
+func (s *server) savedTime(ctx context.Context) (time.Time, error) {
+	r, err := s.store.Get(ctx, timeKey)
+	if errors.Is(err, fault.NotFound) {
+		return time.Time{}, nil
+	}
+	if err != nil {
+		return time.Time{}, fmt.Errorf("read the site's time: %w", err)
+	}
+	var t time.Time
+	if err := t.UnmarshalJSON(r.Row.(row.Document).Body); err != nil {
+		return time.Time{}, fmt.Errorf("read the site's time: %w", err)
+	}
+	return t, nil
+}
+
+func (s *server) saveTime(ctx context.Context) error {
+	now := s.clock.Now()
+	body, err := now.MarshalJSON()
+	if err != nil {
+		return err
+	}
+	_, err = s.store.Commit(ctx, row.Put(row.Document{Kind: timeKey.Kind, ID: timeKey.ID, Body: body, Created: now, Modified: now}))
+	return err
+}
+
+// keepTime keeps the site's time once a minute: a crash loses no more.
+func (s *server) keepTime(ctx context.Context) {
+	tick := time.NewTicker(time.Minute)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			if err := s.saveTime(ctx); err != nil && ctx.Err() == nil {
+				s.log.WarnContext(ctx, "site time not kept", "err", err)
+			}
+		}
+	}
+}
+
+// keepTidy removes once a day what the configuration's retention says.
+func (s *server) keepTidy(ctx context.Context) { <-ctx.Done() }
