@@ -8,6 +8,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"os"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -96,7 +97,11 @@ func (r *Runner) probe() {
 	if !r.cfg.NoLandlock {
 		r.landlock = sandbox.ABI()
 	}
-	switch err := sandbox.Users(); {
+	err := sandbox.Users()
+	if err == nil {
+		err = os.MkdirAll(uids.Folder, 0o700)
+	}
+	switch {
 	case r.cfg.NoUsers:
 	case err == nil:
 		r.users = true

@@ -314,6 +314,8 @@ func explain(spec Spec, program string, err error) error {
 		return &badCommand{126, fmt.Sprintf("%s cannot be started: it is not executable for the job's user.", program)}
 	case errors.Is(err, unix.ENOEXEC):
 		return &badCommand{126, fmt.Sprintf("%s cannot be started: this machine cannot run files of its format (no #! line?).", program)}
+	case errors.Is(err, unix.EINVAL):
+		return &badCommand{126, fmt.Sprintf("%s cannot be started: its arguments or environment variables have a zero byte.", program)}
 	case errors.Is(err, unix.E2BIG):
 		return &badCommand{126, fmt.Sprintf("%s cannot be started: its arguments and environment variables are too long.", program)}
 	}

@@ -136,6 +136,7 @@ func TestRecords(t *testing.T) {
 		"a program that is not in PATH is setup":     {spec: shim.Spec{Argv: []string{"no-such-program"}, Env: []string{path}, Dir: "/", Log: "l"}, cause: queue.BySetup, code: 127, words: []string{"no-such-program", "PATH"}},
 		"a program that is not executable is setup":  {spec: shim.Spec{Argv: []string{"/etc/passwd"}, Env: []string{path}, Dir: "/", Log: "l"}, cause: queue.BySetup, code: 126, words: []string{"not executable"}},
 		"a working folder that is not there says so": {spec: shim.Spec{Argv: []string{"/bin/true"}, Env: []string{path}, Dir: "/no/dir", Log: "l"}, cause: queue.ByNodeLoss, code: 137, words: []string{"/no/dir"}},
+		"arguments with a zero byte are setup":       {spec: sh("echo a\x00b"), cause: queue.BySetup, code: 126, words: []string{"zero byte"}},
 		"a process past its time is stopped": {
 			spec:  func() shim.Spec { s := sh("exec sleep 60"); s.TimeLimit = 30 * time.Millisecond; return s }(),
 			cause: queue.ByTimeout, code: 143, words: []string{"time limit of 30ms"},
@@ -202,6 +203,19 @@ func TestEnvironmentIsTheSpecsAlone(t *testing.T) {
 	}
 	if strings.Contains(got, "/lock") || strings.Contains(got, "spec.json") {
 		t.Errorf("the job has a descriptor of ours: %s", got)
+	}
+}
+
+func TestASpecWithoutCommandOrWithAStrayLogIsRefused(t *testing.T) {
+	t.Parallel()
+	for _, spec := range []shim.Spec{{Log: "l"}, {Argv: []string{"true"}, Log: "../l"}, {Argv: []string{"true"}, Log: "/l"}, {Argv: []string{"true"}}} {
+		dir := t.TempDir()
+		if err := shim.Start(dir, spec); err == nil {
+			t.Errorf("Start(%+v) was not refused", spec)
+		}
+		if st, err := shim.Look(dir); err != nil || st.Phase != shim.None {
+			t.Errorf("Look = %+v, %v, want none", st, err)
+		}
 	}
 }
 

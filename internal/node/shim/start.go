@@ -45,6 +45,9 @@ type stopWish struct {
 // [ErrStarted] if the folder has a spec already, from whichever agent: then look.
 // DIR and DIR/work may exist before.
 func Start(dir string, spec Spec) error {
+	if len(spec.Argv) == 0 || !filepath.IsLocal(filepath.FromSlash(spec.Log)) {
+		return fmt.Errorf("start in %s: a spec needs a command and a log name below log/, has %q", dir, spec.Log)
+	}
 	if err := os.MkdirAll(filepath.Join(dir, "log"), 0o700); err != nil {
 		return fmt.Errorf("make attempt folder: %w", err)
 	}
