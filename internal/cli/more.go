@@ -46,9 +46,9 @@ when the server stops, and are found again when it starts.`,
 			return a.Serve(ctx, f)
 		},
 	}
-	cmd.Flags().StringVar(&f.Listen, "listen", "127.0.0.1:8443", "`host:port` to answer on")
+	cmd.Flags().StringVar(&f.Listen, "listen", "", "`host:port` to answer on (default the configuration's, 127.0.0.1:8443)")
 	cmd.Flags().StringVar(&f.Data, "data", "", "`folder` of the server's data (default $EBB_DATA, /var/lib/ebb for root, else ~/.local/share/ebb)")
-	cmd.Flags().StringVar(&f.Config, "config", "", "YAML `file` of settings")
+	cmd.Flags().StringVar(&f.Config, "config", "", "YAML `file` of settings (default ebb.yaml in the data folder, if it is there)")
 	_ = cmd.MarkFlagDirname("data")
 	_ = cmd.MarkFlagFilename("config", "yml", "yaml")
 	return cmd
@@ -424,4 +424,19 @@ func (a *app) jobNames(ctx context.Context, c *client.Client) ([]string, error) 
 		}
 	}
 	return names, nil
+}
+
+// mlCommand answers for the grammars of "az ml" until they are spoken: a script
+// written for them learns at once what to use instead.
+func (a *app) mlCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:                "ml",
+		Short:              "The grammar of az ml (not built yet)",
+		Hidden:             true,
+		DisableFlagParsing: true,
+		RunE: func(_ *cobra.Command, args []string) error {
+			return errors.New("NotImplemented: the grammar of az ml is not part of Ebb yet: \"ebb ml " + strings.Join(args, " ") +
+				"\" was not run. Use \"ebb compute create|list|show|update|delete\" and \"ebb job create|list|show|stream|cancel\" (see \"ebb --help\"), or Microsoft's Python SDK v1 under \"ebb exec\"")
+		},
+	}
 }
