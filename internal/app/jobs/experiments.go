@@ -281,7 +281,7 @@ func (e *Experiment) field(name string) (any, bool) {
 		return e.Created, true
 	case strings.HasPrefix(lower, "tags/"):
 		v, ok := e.Tags[name[len("tags/"):]]
-		return v, ok
+		return optional(v, ok), true
 	}
 	return nil, false
 }

@@ -585,6 +585,9 @@ func TestExperiments(t *testing.T) {
 			t.Errorf("%s: %d experiments, %v", view, len(list), err)
 		}
 	}
+	if list, _, err := w.s.Experiments(t.Context(), w.ws, jobs.All, "(Tags/none eq v)", 0, ""); err != nil || len(list) != 0 {
+		t.Errorf("by a tag that none has: %d experiments, %v", len(list), err)
+	}
 	w.submit("j") // in experiment x
 	x, err := w.s.Experiment(t.Context(), w.ws, "x")
 	if err != nil {

@@ -81,7 +81,7 @@ func (s *Service) Append(ctx context.Context, p access.Principal, w Workspace, r
 func (s *Service) metricRows(ctx context.Context, p access.Principal, run string, batches []Batch) ([]row.Change, error) {
 	now := s.Now().UTC()
 	var changes []row.Change
-	names := map[string]bool{}
+	names := map[string]bool{} // ids written by this commit
 	for _, b := range batches {
 		id := metricID(run, b.Name)
 		if !names[id] {
@@ -97,7 +97,11 @@ func (s *Service) metricRows(ctx context.Context, p access.Principal, run string
 			if err != nil {
 				return nil, err
 			}
-			changes = append(changes, change...)
+			for _, c := range change {
+				if k := c.Put.Key().ID; !names[k] { // the same batch twice in one request
+					names[k], changes = true, append(changes, c)
+				}
+			}
 		}
 	}
 	return changes, nil
