@@ -80,7 +80,7 @@ func Open(ctx context.Context, dir string, opts Options) (_ *Store, err error) {
 		return nil, err
 	}
 	path := filepath.Join(dir, "ebb.db")
-	if s.writers, err = open(path, 1, "synchronous(FULL)", "wal_autocheckpoint(4000)"); err != nil {
+	if s.writers, err = open(path, 1, "synchronous(FULL)", "wal_autocheckpoint(4000)", "cache_size(-16000)"); err != nil {
 		return nil, err
 	}
 	if err := migrate(ctx, s.writers); err != nil {
