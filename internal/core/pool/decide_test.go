@@ -236,6 +236,18 @@ func TestDecide(t *testing.T) {
 			has:  [][]row.Change{put(cluster("cpu", 0, 1)), queued(cancel(run(1, 1)))},
 			want: []string{"end r1"},
 		},
+		"a cancelled run ends however many wait before it": {
+			has: func() [][]row.Change {
+				all := [][]row.Change{put(cluster("cpu", 0, 1)), placed(run(0, 1), queue.InRunning, 0, 0)}
+				for i := range 1500 {
+					r := run(i+1, 1)
+					r.Cancel = i == 1400
+					all = append(all, queued(r))
+				}
+				return all
+			}(),
+			want: []string{"end r1401"},
+		},
 		"a cancelled run that runs is told to stop": {
 			has:  [][]row.Change{put(cluster("cpu", 0, 1)), placed(cancel(run(1, 1)), queue.InRunning, 0, 0)},
 			want: []string{"stop r1.1"},

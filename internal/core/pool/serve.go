@@ -1,6 +1,7 @@
 package pool
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"time"
@@ -22,18 +23,19 @@ type line struct {
 
 // serve goes through the queue in order and starts what can start.
 func (t *turn) serve(s *site) {
+	t.cancelWaiting(s)
 	l := line{free: t.candidates(s), reserve: max(0, s.c.Max-s.staying())}
 	most := t.most(s)
 	for r := range t.v.RunsOf(s.c.ID) {
 		closed := l.head && (len(l.free) == 0 || !l.known) && l.demand >= s.c.Max && l.told >= explainMost
-		if closed && !r.Cancel && !s.c.Deleting {
-			continue // it can only wait
+		if closed && !s.c.Deleting {
+			break // the rest can only wait, or end
 		}
 		rs, ok := t.status(r.ID)
 		if !ok || rs.State != queue.Queued {
 			continue
 		}
-		if r.Cancel || s.c.Deleting {
+		if s.c.Deleting {
 			t.cancel(s.c.ID, r, rs, cancelWhy(r, s.c))
 			continue
 		}
@@ -210,6 +212,21 @@ func (t *turn) cancel(cluster string, r queue.Run, rs queue.Status, why string) 
 	rs.Failure = queue.Failure{Code: "Canceled", Message: why}
 	t.run(rs, queue.Canceled, "")
 	t.act(Action{Verb: End, Cluster: cluster, Run: r.ID, Why: "cancelled while it waited"})
+}
+
+// cancelWaiting ends the runs of a cluster that are to end and have no nodes.
+func (t *turn) cancelWaiting(s *site) {
+	var runs []queue.Run
+	for r := range t.v.Cancelled() {
+		if rs, ok := t.status(r.ID); ok && r.Cluster == s.c.ID && rs.State == queue.Queued {
+			runs = append(runs, r)
+		}
+	}
+	slices.SortFunc(runs, func(a, b queue.Run) int { return cmp.Compare(a.ID, b.ID) })
+	for _, r := range runs {
+		rs, _ := t.status(r.ID)
+		t.cancel(s.c.ID, r, rs, cancelWhy(r, s.c))
+	}
 }
 
 // orphans ends the runs of clusters that no longer exist.

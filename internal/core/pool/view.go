@@ -31,6 +31,7 @@ type View struct {
 	nodesOf    cow.Map[cow.List[*fleet.Node]] // by cluster, by number
 	runs       cow.Map[*queue.Run]
 	runsOf     cow.Map[cow.List[*queue.Run]] // by cluster, in serving order
+	cancelled  cow.Map[*queue.Run]           // those of runs that are to end
 	runStatus  cow.Map[*queue.Status]
 	attempts   cow.Map[*queue.Attempt]
 	attemptsOf cow.Map[cow.List[*queue.Attempt]] // by run, latest last
@@ -100,6 +101,17 @@ func (v *View) RunsOf(cluster string) iter.Seq[queue.Run] {
 func (v *View) RunCount(cluster string) int {
 	l, _ := v.runsOf.Get(cluster)
 	return l.Len()
+}
+
+// Cancelled yields the live runs that are to end, in no order that means anything.
+func (v *View) Cancelled() iter.Seq[queue.Run] {
+	return func(yield func(queue.Run) bool) {
+		for _, r := range v.cancelled.All() {
+			if !yield(*r) {
+				return
+			}
+		}
+	}
 }
 
 // Queues yields the clusters that have live runs, with how many; a cluster may
@@ -229,12 +241,16 @@ func (v *View) putRun(r queue.Run) {
 		return
 	}
 	v.runs = v.runs.With(r.ID, &r)
+	if r.Cancel {
+		v.cancelled = v.cancelled.With(r.ID, &r)
+	}
 	v.runsOf = with(v.runsOf, r.Cluster, &r, byTurn)
 }
 
 func (v *View) dropRun(id string) {
 	if r, ok := v.runs.Get(id); ok {
 		v.runs = v.runs.Without(id)
+		v.cancelled = v.cancelled.Without(id)
 		v.runsOf = without(v.runsOf, r.Cluster, r, byTurn)
 	}
 }
