@@ -78,6 +78,12 @@ func serve(ctx context.Context, dir string, log *slog.Logger) error {
 		return fmt.Errorf("look at the machine: %w", err)
 	}
 	a := &Agent{Dir: dir, Config: cfg, Log: log, server: srv, holder: shims{}, preparer: run}
+	// Not at once: a node that is launched for a job has better things to do.
+	a.work.Go(func() {
+		if sleep(ctx, 2*time.Second) == nil {
+			run.Warm(ctx)
+		}
+	})
 	return a.Run(ctx)
 }
 
