@@ -1,0 +1,168 @@
+package control_test
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/ebb-compute/ebb/internal/control"
+	"github.com/ebb-compute/ebb/internal/core/fleet"
+	"github.com/ebb-compute/ebb/internal/core/row"
+	"github.com/ebb-compute/ebb/internal/engine"
+	"github.com/ebb-compute/ebb/internal/nodeproto"
+	"github.com/ebb-compute/ebb/internal/store/storetest"
+)
+
+// bench is a machine over a model, with an engine that has every node alive.
+type bench struct {
+	t     *testing.T
+	m     *control.Machine
+	store *storetest.Model
+	now   time.Time
+	done  []control.Effect
+}
+
+// newBench has n idle nodes from an earlier life, of which the first has been
+// silent for hours, as far as the rows can tell.
+func newBench(t *testing.T, n int) *bench {
+	b := &bench{t: t, store: storetest.NewModel(), now: noon, m: control.New(control.Config{Installation: installation, Term: 2})}
+	changes := []row.Change{row.Put(fleet.Cluster{ID: "c", Name: "c", Prefix: "c", Min: n, Max: n + 1, IdleAfter: time.Hour, Generation: 1})}
+	for i := range n {
+		changes = append(changes, row.Put(fleet.Node{
+			ID: fmt.Sprintf("c-%d", i), Cluster: "c", Number: int64(i), State: fleet.Idle, Since: noon.Add(-5 * time.Hour), IdleSince: noon, Revision: 1,
+		}))
+	}
+	if _, err := b.store.Commit(context.Background(), changes...); err != nil {
+		t.Fatal(err)
+	}
+	b.turn()
+	return b
+}
+
+// turn lets the machine look, and does what it says until it is content.
+func (b *bench) turn() {
+	for range 20 {
+		effects := b.m.Turn(b.now, b.store.View())
+		if len(effects) == 0 {
+			return
+		}
+		for _, e := range effects {
+			b.done = append(b.done, e)
+			switch e := e.(type) {
+			case control.Commit:
+				_, err := b.store.Commit(context.Background(), e.Changes...)
+				b.m.Committed(b.now, b.store.View(), err)
+			case control.List:
+				var all []engine.Seen
+				for n := range b.store.View().Nodes() {
+					all = append(all, engine.Seen{Node: n.ID, Alive: true})
+				}
+				b.m.Listed(b.now, all, nil)
+			case control.Measure:
+				b.m.Measured(b.now, engine.Capacity{Oversubscribe: true}, nil)
+			}
+		}
+	}
+	b.t.Fatal("the machine is never content")
+}
+
+// pass lets time go by, second by second, with these nodes' agents connected.
+func (b *bench) pass(d time.Duration, beating ...int64) {
+	for range int(d / time.Second) {
+		b.now = b.now.Add(time.Second)
+		for _, s := range beating {
+			b.m.Beat(b.now, s)
+		}
+		b.turn()
+	}
+}
+
+func (b *bench) connect(session int64, node int) {
+	b.m.Connected(b.now, session, nodeproto.Hello{Version: nodeproto.Version, Node: fmt.Sprintf("c-%d", node), Installation: installation})
+	b.turn()
+}
+
+func (b *bench) states() map[fleet.NodeState]int {
+	out := map[fleet.NodeState]int{}
+	for n := range b.store.View().Nodes() {
+		out[n.State]++
+	}
+	return out
+}
+
+func TestSilenceCountsOnlyWhileWatched(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, 1)
+	b.pass(control.SilentAfter - time.Second)
+	if got := b.states(); got[fleet.Idle] != 1 {
+		t.Fatalf("%v before the window of this life was over, want 1 idle", got)
+	}
+	b.now = b.now.Add(time.Hour) // nobody called the machine for an hour
+	b.turn()
+	b.pass(control.SilentAfter - time.Second)
+	if got := b.states(); got[fleet.Idle] != 1 {
+		t.Fatalf("%v after a stall, want 1 idle: the window opens anew", got)
+	}
+	b.pass(3 * time.Second)
+	if got := b.states(); got[fleet.Removing] != 1 || got[fleet.Launching] != 1 {
+		t.Errorf("%v after the window, want the silent one removed and another launched", got)
+	}
+}
+
+func TestConnectedNodeIsNotSilent(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, 1)
+	b.connect(1, 0)
+	b.pass(5*control.SilentAfter, 1)
+	if got := b.states(); got[fleet.Idle] != 1 || len(got) != 1 {
+		t.Fatalf("%v while the agent is heard, want 1 idle", got)
+	}
+	b.pass(control.SilentAfter + 2*time.Second) // the connection stands, and nothing comes
+	if got := b.states(); got[fleet.Idle] != 0 {
+		t.Errorf("%v after the connection fell silent, want none idle", got)
+	}
+}
+
+func TestManySilentNodesAreNotReplaced(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, 6)
+	var alive []int64
+	for n := range 4 {
+		b.connect(int64(n+1), n)
+		alive = append(alive, int64(n+1))
+	}
+	b.pass(2*control.SilentAfter, alive...) // two of six say nothing
+	if got := b.states(); got[fleet.Idle] != 4 || got[fleet.Unusable] != 2 {
+		t.Fatalf("%v, want 4 idle and 2 unusable that wait", got)
+	}
+	s, _ := b.store.View().ClusterStatus("c")
+	b.connect(9, 4)
+	b.pass(3*time.Second, append(alive, 9)...) // one of six is no pattern any more
+	if got := b.states(); got[fleet.Idle] != 5 || got[fleet.Removing] != 1 {
+		t.Errorf("%v after one is heard again, want 5 idle and the other replaced (status before: %+v)", got, s)
+	}
+}
+
+func TestNodeThatNeverSaysHelloIsReplaced(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, 0)
+	if _, err := b.store.Commit(context.Background(), row.Put(fleet.Cluster{ID: "c", Name: "c", Prefix: "c", Min: 1, Max: 1, Generation: 2})); err != nil {
+		t.Fatal(err)
+	}
+	b.turn()
+	b.m.Launched(b.now, "c-0", nil)
+	b.pass(control.HelloWithin - time.Second)
+	if got := b.states(); got[fleet.Launching] != 1 {
+		t.Fatalf("%v, want 1 launching", got)
+	}
+	b.pass(3 * time.Second)
+	if got := b.states(); got[fleet.Removing] != 1 {
+		t.Fatalf("%v, want it removed", got)
+	}
+	b.m.Removed(b.now, "c-0", nil)
+	b.pass(3 * time.Second)
+	if _, ok := b.store.View().Node("c-1"); !ok {
+		t.Errorf("%v, want a successor", b.states())
+	}
+}
