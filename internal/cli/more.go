@@ -432,6 +432,7 @@ func (a *app) mlCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:                "ml",
 		Short:              "The grammar of az ml (not built yet)",
+		Example:            "  ebb ml computetarget create amlcompute -n cpu   # says what to use instead",
 		Hidden:             true,
 		DisableFlagParsing: true,
 		RunE: func(_ *cobra.Command, args []string) error {

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -202,7 +203,7 @@ func (b *Builder) build(ctx context.Context, w build) error {
 		return w.failure(st.Record, dir) // it failed while we waited for it
 	}
 	if st.Phase != shim.Running {
-		if err := b.begin(w, dir); err != nil {
+		if err := b.begin(ctx, w, dir); err != nil {
 			return err
 		}
 	}
@@ -233,7 +234,7 @@ func (b *Builder) build(ctx context.Context, w build) error {
 }
 
 // begin starts the build in a fresh folder.
-func (b *Builder) begin(w build, dir string) error {
+func (b *Builder) begin(ctx context.Context, w build, dir string) error {
 	for _, path := range []string{dir, w.env.Host, b.marker(w.env.Hash)} {
 		if err := os.RemoveAll(path); err != nil {
 			return fmt.Errorf("remove what is left of a build: %w", err)
@@ -247,7 +248,8 @@ func (b *Builder) begin(w build, dir string) error {
 	if err := os.Chmod(dir, 0o700); err != nil {
 		return err
 	}
-	files := map[string]string{"requirements.txt": strings.Join(w.want.Pip, "\n") + "\n"}
+	pip, left := withoutUnknown(ctx, w.want.Pip, net.DefaultResolver.LookupHost)
+	files := map[string]string{"requirements.txt": strings.Join(pip, "\n") + "\n", "left-out.txt": strings.Join(left, "\n")}
 	var conda []string
 	for _, c := range w.want.Conda {
 		if r, ok := FromConda(c); ok {
@@ -286,6 +288,7 @@ func script(w build) string {
 	return `set -e
 echo "Making an environment with $1 (Python ` + w.py.Version + `)"
 ` + note + w.how + `
+if [ -s left-out.txt ]; then echo "Left out, because this machine does not know the host:"; cat left-out.txt; echo; fi
 echo "Installing packages:"; cat requirements.txt conda.txt
 exec "$2/bin/python" -m pip install --no-input --disable-pip-version-check --no-cache-dir -r requirements.txt -r conda.txt
 `
