@@ -118,7 +118,7 @@ func (b *Builder) isReady(hash string) bool {
 
 // key names an environment by all that decides what is in it.
 func key(e queue.Environment, py Python, place string) string {
-	data, err := json.Marshal([]any{1, py.Path, py.Version, place, e.Pip, e.Conda})
+	data, err := json.Marshal([]any{2, py.Path, py.Version, place, e.Pip, e.Conda})
 	if err != nil {
 		panic("pyenv: encode key: " + err.Error())
 	}
@@ -306,6 +306,9 @@ func clean(version string) string {
 
 // done makes the venv durable and then says that it is there.
 func (b *Builder) done(w build, dir string) error {
+	if err := addFlush(w.env.Host); err != nil {
+		return fmt.Errorf("finish environment: %w", err)
+	}
 	root, err := os.Open(w.env.Host)
 	if err != nil {
 		return fmt.Errorf("open environment: %w", err)
