@@ -8,6 +8,7 @@ import (
 
 	"github.com/ebb-compute/ebb/internal/core/queue"
 	"github.com/ebb-compute/ebb/internal/node"
+	"github.com/ebb-compute/ebb/internal/node/shim"
 	"github.com/ebb-compute/ebb/internal/nodeproto"
 )
 
@@ -29,12 +30,16 @@ type machine struct {
 
 // folder is an attempt's folder with its shim.
 type folder struct {
-	kept    node.Kept
-	started bool
-	alive   bool
-	exit    *queue.Exit
-	quit    bool
-	watched int // life of the agent that watches
+	kept     node.Kept
+	started  bool
+	alive    bool // the shim is
+	shim     shim.Machine
+	process  bool // the user's process is there
+	stubborn bool // it ignores SIGTERM
+	armed    int  // the grace armed last
+	exit     *queue.Exit
+	quit     bool
+	watched  int // life of the agent that watches
 }
 
 func (m *machine) later(least, most time.Duration, f func()) {
@@ -153,12 +158,12 @@ func (m *machine) carry(e node.Effect) {
 			m.later(0, 10*time.Millisecond, func() { m.tell(e.Attempt) })
 		}
 	case node.Stop:
-		m.w.after(0, e.Grace, func() { m.exit(e.Attempt, queue.Exit{Cause: e.Cause, Code: 143}) })
+		m.w.after(0, 5*time.Millisecond, func() { m.shim(e.Attempt, shim.Event{Stop: e.Cause, Grace: e.Grace}) })
 	case node.Sweep:
 		f := m.disk[e.Attempt]
 		m.later(0, 20*time.Millisecond, func() {
 			if f.alive {
-				m.exit(e.Attempt, queue.Exit{Cause: queue.ByNodeLoss, Code: 137})
+				m.exit(e.Attempt, queue.Exit{Cause: queue.ByNodeLoss, Code: 137}) // swept alive: killed without a record
 			}
 			m.step(node.Swept{Attempt: e.Attempt, Exit: f.exit})
 		})
@@ -200,18 +205,62 @@ func (m *machine) start(attempt string) {
 	at := m.w.now
 	m.later(0, 5*time.Millisecond, func() { m.step(node.Began{Attempt: attempt, At: at}) })
 	run := m.w.runs[runOf(attempt)]
-	m.w.after(run.length, run.length, func() {
-		m.exit(attempt, queue.Exit{Cause: queue.ByExit, Code: run.code})
-	})
+	f.process, f.stubborn, f.shim.TimeLimit = true, m.w.chance(0.2), run.run.TimeLimit
+	m.shim(attempt, shim.Event{Started: true})
+	m.w.after(run.length, run.length, func() { m.ended(attempt, run.code) })
 }
 
-// exit ends the process of an attempt, whatever the agent does.
+// ended is the end of the user's process, which its shim reaps.
+func (m *machine) ended(attempt string, code int) {
+	if f, ok := m.disk[attempt]; ok && f.process {
+		f.process = false
+		m.shim(attempt, shim.Event{Exited: true, Code: code})
+	}
+}
+
+// shim brings an event to the attempt's shim and does what it asks for. Shims
+// outlive agents; a machine without power has none.
+func (m *machine) shim(attempt string, e shim.Event) {
+	f, ok := m.disk[attempt]
+	if !ok || !f.alive {
+		return
+	}
+	e.At = m.w.now
+	for _, do := range f.shim.Step(e) {
+		switch do.Verb {
+		case shim.ArmTimeout:
+			m.w.after(do.In, do.In, func() { m.shim(attempt, shim.Event{Timeout: true, Grace: 5 * time.Second}) })
+		case shim.ArmGrace:
+			f.armed++
+			armed := f.armed
+			m.w.after(do.In, do.In, func() {
+				if f.armed == armed {
+					m.shim(attempt, shim.Event{Overdue: true})
+				}
+			})
+		case shim.Terminate:
+			if !f.stubborn {
+				m.w.after(time.Millisecond, 200*time.Millisecond, func() { m.ended(attempt, 143) })
+			}
+		case shim.Kill:
+			m.w.after(0, 10*time.Millisecond, func() {
+				m.ended(attempt, 137)
+				m.shim(attempt, shim.Event{Empty: true})
+			})
+		case shim.Finish:
+			m.exit(attempt, f.shim.Exit)
+			return
+		}
+	}
+}
+
+// exit ends an attempt's shim and leaves its record.
 func (m *machine) exit(attempt string, exit queue.Exit) {
 	f, ok := m.disk[attempt]
 	if !ok || !f.alive {
 		return
 	}
-	f.alive = false
+	f.alive, f.process = false, false
 	exit.Started, exit.Ended = f.kept.Started, m.w.now
 	f.exit = &exit
 	m.w.exits[attempt] = append(m.w.exits[attempt], exit)
@@ -238,6 +287,6 @@ func (m *machine) crash(power bool) {
 // off ends all processes without a trace.
 func (m *machine) off() {
 	for _, f := range m.disk {
-		f.alive = false
+		f.alive, f.process = false, false
 	}
 }
