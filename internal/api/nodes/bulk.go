@@ -82,18 +82,33 @@ func (s *server) artifact(w http.ResponseWriter, r *http.Request) (int, any, err
 		kind = "application/octet-stream"
 	}
 	container := "dcid." + h.run.Name
-	size, err := s.Blobs.Put(r.Context(), assets.ArtifactKey(place, container, name), http.MaxBytesReader(w, r.Body, maxArtifact), kind)
+	src := &agentReader{from: http.MaxBytesReader(w, r.Body, maxArtifact)}
+	size, err := s.Blobs.Put(r.Context(), assets.ArtifactKey(place, container, name), src, kind)
+	if src.bad != nil || err == nil && r.ContentLength >= 0 && size != r.ContentLength {
+		return 0, nil, fault.New(fault.Invalid, "", "The request ended before its body was whole.")
+	}
 	if err != nil {
 		return 0, nil, err
-	}
-	if r.ContentLength >= 0 && size != r.ContentLength {
-		return 0, nil, fault.New(fault.Invalid, "", "The request ended before its body was whole.")
 	}
 	who := access.Principal{ID: h.run.ID, Name: h.node, Kind: access.RunIdentity, Scope: h.run.Workspace, Run: h.run.ID, Fence: h.attempt.Fence}
 	if err := s.Assets.Record(r.Context(), who, place, container, name); err != nil {
 		return 0, nil, err
 	}
 	return http.StatusCreated, nil, nil
+}
+
+// agentReader tells a failure of the agent's side from one of the disk.
+type agentReader struct {
+	from io.Reader
+	bad  error
+}
+
+func (a *agentReader) Read(b []byte) (int, error) {
+	n, err := a.from.Read(b)
+	if err != nil && !errors.Is(err, io.EOF) {
+		a.bad = err
+	}
+	return n, err
 }
 
 // snapshot streams the files of a run's code as a tar. An error after the first

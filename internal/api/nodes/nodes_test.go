@@ -2,6 +2,7 @@ package nodes_test
 
 import (
 	"archive/tar"
+	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
@@ -9,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -319,6 +321,28 @@ func TestArtifactIsKeptAndRecorded(t *testing.T) {
 	}
 	if got := strings.Join(b.recorded, ";"); got != "r dcid.digits_1 outputs/model a.pkl" {
 		t.Fatalf("recorded %q", got)
+	}
+}
+
+func TestAnArtifactThatEndsTooEarlyIsNotTheServersFault(t *testing.T) {
+	t.Parallel()
+	b := open(t)
+	conn, err := net.Dial("tcp", strings.TrimPrefix(strings.TrimSuffix(b.url, nodeproto.Path), "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	fmt.Fprintf(conn, "PUT %sattempts/r.1/artifacts/outputs/cut?fence=11&member=0 HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer node:gpu-0\r\nContent-Length: 20\r\n\r\nhalf", nodeproto.Path)
+	if err := conn.(*net.TCPConn).CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	res, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	if res.StatusCode != http.StatusBadRequest || len(b.recorded) > 0 {
+		t.Errorf("status %d, recorded %v; want 400 and nothing", res.StatusCode, b.recorded)
 	}
 }
 
