@@ -6,6 +6,7 @@
 package assets
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -75,10 +76,18 @@ func (s *Service) read(ctx context.Context, kind row.Kind, id string, v any) (ro
 	if err != nil {
 		return rec, err
 	}
-	if err := json.Unmarshal(rec.Row.(row.Document).Body, v); err != nil {
+	if err := decode(rec, v); err != nil {
 		return rec, fmt.Errorf("read %s %s: %w", kind, id, err)
 	}
 	return rec, nil
+}
+
+// decode unpacks a row. What a client sent is given back as it was, also a
+// number that no float64 holds.
+func decode(rec row.Record, v any) error {
+	d := json.NewDecoder(bytes.NewReader(rec.Row.(row.Document).Body))
+	d.UseNumber()
+	return d.Decode(v)
 }
 
 // document packs v as a row.

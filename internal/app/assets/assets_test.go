@@ -413,6 +413,23 @@ func TestEnvironments(t *testing.T) {
 	}
 }
 
+func TestEnvironmentsKeepNumbersThatNoFloatHolds(t *testing.T) {
+	t.Parallel()
+	s, _, _ := service()
+	for range 2 { // again: the same version
+		definition := map[string]any{"python": map[string]any{"odd": json.Number("1e999")}}
+		if env, err := s.Register(t.Context(), me, place, "env", "", definition); err != nil || env["version"] != "1" {
+			t.Fatalf("register: %v, %v", env, err)
+		}
+	}
+	if env, err := s.Environment(t.Context(), place, "env", ""); err != nil || env["python"].(map[string]any)["odd"] != json.Number("1e999") {
+		t.Errorf("get: %v, %v", env, err)
+	}
+	if list, _, err := s.Versions(t.Context(), place, "env", ""); err != nil || len(list) != 1 {
+		t.Errorf("versions: %v, %v", list, err)
+	}
+}
+
 func TestEnvironmentVersionsRace(t *testing.T) {
 	t.Parallel()
 	s, _, _ := service()

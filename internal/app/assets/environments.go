@@ -1,6 +1,7 @@
 package assets
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -140,6 +141,9 @@ func same(kept, asked map[string]any) bool {
 	if errA != nil || errB != nil {
 		return false
 	}
+	if bytes.Equal(ta, tb) {
+		return true
+	}
 	var x, y any
 	return json.Unmarshal(ta, &x) == nil && json.Unmarshal(tb, &y) == nil && reflect.DeepEqual(x, y)
 }
@@ -203,7 +207,7 @@ func (s *Service) Versions(ctx context.Context, w Place, name, after string) ([]
 	out := []map[string]any{}
 	for _, r := range page.Records {
 		var env map[string]any
-		if err := json.Unmarshal(r.Row.(row.Document).Body, &env); err != nil {
+		if err := decode(r, &env); err != nil {
 			return nil, "", fmt.Errorf("read versions of %s: %w", name, err)
 		}
 		out = append(out, env)
