@@ -153,8 +153,13 @@ func (s *server) handler(ctx context.Context, url string) (http.Handler, error) 
 	for _, name := range s.conf.Names {
 		origins = append(origins, "https://"+net.JoinHostPort(name, port))
 	}
+	verifier := login.NewVerifier(s.keys, tenant, origins, s.clock.Now)
+	verifier.Living = func(run string, fence int64) bool {
+		a, ok := s.store.View().AttemptOf(run)
+		return ok && a.Fence == fence
+	}
 	rt := &arm.Router{
-		Auth: login.NewVerifier(s.keys, tenant, origins, s.clock.Now),
+		Auth: verifier,
 		Log:  s.log, Tenant: tenant, NewID: newID,
 	}
 	login.Register(rt, login.Services{Tenant: tenant, Clients: s.workspaces, Keys: s.keys, Now: s.clock.Now})

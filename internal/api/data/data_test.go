@@ -546,6 +546,11 @@ func TestRunTokenIsRenewedForItselfOnly(t *testing.T) {
 	if err != nil || g.Run != w.token || g.Fence != 7 || g.Workspace != strings.ToLower(wsID) || got["expiryTimeUtc"] == nil {
 		t.Errorf("grant %+v, %v", g, err)
 	}
+	w.call(200, "PATCH", at+"x_1_child", `{"runId":"x_1_child","parentRunId":"x_1"}`)
+	child := w.call(200, "GET", at+"x_1_child/token", "")
+	if g, err := k.VerifyRun(child["token"].(string), w.now()); err != nil || g.Run != w.token || g.Fence != 7 {
+		t.Errorf("grant for a child %+v, %v; it must end with the attempt that asks", g, err)
+	}
 	w.call(403, "GET", at+"x_2/token", "")
 	w.call(403, "PATCH", at+"x_2", `{"tags":{"a":"b"}}`)
 	w.call(403, "POST", "/artifact/v2.0{WS}/artifacts/batch/metadata/ExperimentRun/dcid.x_2", `{"paths":[{"path":"a"}]}`)

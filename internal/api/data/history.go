@@ -416,8 +416,9 @@ func (h *server) getMetricsWait(_ http.ResponseWriter, r *request) (int, any, er
 	return http.StatusOK, object{}, err
 }
 
-// getToken renews a run's token. A run gets its own, for the attempt it has; a
-// user gets one for a run without a cluster.
+// getToken renews a run's token. A run gets its own, for the attempt it has, also
+// when it asks for a child's: that is what may write the child, and ends with the
+// attempt. A user gets one for a run without a cluster.
 func (h *server) getToken(_ http.ResponseWriter, r *request) (int, any, error) {
 	j, err := h.run(r)
 	if err != nil {
@@ -432,7 +433,11 @@ func (h *server) getToken(_ http.ResponseWriter, r *request) (int, any, error) {
 	}
 	now := h.Now()
 	expiry := now.Add(tokenFor)
-	t, err := h.Keys.SignRun(token.RunGrant{Run: j.Run, Workspace: r.w.Key(), Experiment: j.Experiment, Name: j.Name, Fence: p.Fence, Expiry: expiry}, now)
+	run := j.Run
+	if p.Run != "" {
+		run = p.Run
+	}
+	t, err := h.Keys.SignRun(token.RunGrant{Run: run, Workspace: r.w.Key(), Experiment: j.Experiment, Name: j.Name, Fence: p.Fence, Expiry: expiry}, now)
 	if err != nil {
 		return 0, nil, err
 	}

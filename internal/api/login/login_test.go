@@ -412,6 +412,30 @@ func TestVerifier(t *testing.T) {
 	}
 }
 
+func TestARunsTokenEndsWithItsAttempt(t *testing.T) {
+	t.Parallel()
+	b := boot(t, nil)
+	b.verifier.Living = func(run string, fence int64) bool { return run == "r1" && fence == 4 }
+	for name, c := range map[string]struct {
+		grant token.RunGrant
+		taken bool
+	}{
+		"of the attempt that lives":     {token.RunGrant{Run: "r1", Fence: 4}, true},
+		"of the attempt before":         {token.RunGrant{Run: "r1", Fence: 3}, false},
+		"of a run that is over":         {token.RunGrant{Run: "r2", Fence: 4}, false},
+		"of a run that has no attempts": {token.RunGrant{Run: "r3"}, true},
+	} {
+		c.grant.Workspace, c.grant.Expiry = "/subscriptions/s", now.Add(time.Hour)
+		tok, err := b.keys.SignRun(c.grant, now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := b.verifier.Verify(tok); (err == nil) != c.taken || err != nil && !errors.Is(err, fault.Unauthorized) {
+			t.Errorf("a token %s: %v, want taken %t", name, err, c.taken)
+		}
+	}
+}
+
 // FuzzToken posts any form: no panic, no 5xx, and no token without the secret.
 func FuzzToken(f *testing.F) {
 	f.Add("grant_type=client_credentials&client_id="+app+"&client_secret=x&scope=a/.default", "")

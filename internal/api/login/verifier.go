@@ -23,6 +23,10 @@ type TokenChecker interface {
 
 // Verifier turns a bearer token into who is asking, for arm.Router.
 type Verifier struct {
+	// Living says whether an attempt of a run is not over. A run's token dies with
+	// the attempt it was made for, long before it expires. Default: no attempt ends.
+	Living func(run string, fence int64) bool
+
 	keys      TokenChecker
 	tenant    string
 	audiences []string
@@ -45,13 +49,16 @@ func NewVerifier(keys TokenChecker, tenant string, origins []string, now func() 
 	return v
 }
 
-// Verify checks a bearer token. Whether a run's fence is still its run's own
-// is for those to check who know the run.
+// Verify checks a bearer token.
 func (v *Verifier) Verify(tok string) (access.Principal, error) {
 	if token.IsRun(tok) {
 		g, err := v.keys.VerifyRun(tok, v.now())
 		if err != nil {
 			return access.Principal{}, err
+		}
+		// Runs without a cluster have no attempts: their fence is 0.
+		if g.Fence != 0 && v.Living != nil && !v.Living(g.Run, g.Fence) {
+			return access.Principal{}, fault.Coded(fault.Unauthorized, "InvalidAuthenticationToken", "", "The access token is invalid: the attempt of the run that it was made for is over.")
 		}
 		return access.Principal{ID: g.Run, Name: g.Name, Tenant: v.tenant, Kind: access.RunIdentity, Scope: strings.ToLower(g.Workspace), Run: g.Run, Fence: g.Fence}, nil
 	}
