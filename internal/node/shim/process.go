@@ -61,7 +61,10 @@ func (a *attempt) start() error {
 	// forked before, with what the node gave.
 	_ = os.WriteFile("/proc/self/oom_score_adj", []byte("-900"), 0)
 	s.Process, s.Started = a.main, now()
-	return writeJSON(filepath.Join(a.dir, "started.json"), s, false)
+	// On a full disk the job goes on without: it runs, so nothing may say that it
+	// could not be started, or it would be started a second time beside this one.
+	_ = writeJSON(filepath.Join(a.dir, "started.json"), s, false)
+	return nil
 }
 
 // errNoLeave is why a shim whose agent died before the spec was durable ends.
