@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"net"
 	"net/http"
 	"net/url"
 	"os"
@@ -73,7 +74,7 @@ func (s *server) target() (string, *http.Client, Server, error) {
 	}
 	conf := &tls.Config{MinVersion: tls.VersionTLS12}
 	if pem != nil && s.bundle != "" {
-		if err := os.WriteFile(s.bundle, pem, 0o644); err != nil {
+		if err := keepBundle(s.bundle, pem); err != nil {
 			return "", nil, Server{}, err
 		}
 	}
@@ -86,10 +87,25 @@ func (s *server) target() (string, *http.Client, Server, error) {
 	if s.http != nil {
 		s.http.CloseIdleConnections()
 	}
-	// No proxy: the server is reached directly, as the file says.
-	s.http = &http.Client{Transport: &http.Transport{TLSClientConfig: conf, MaxIdleConnsPerHost: 8, IdleConnTimeout: 30 * time.Second}}
+	// No proxy: the server is reached directly, as the file says. What it does not
+	// answer is asked again: a machine that froze must not hold a log up for ever.
+	s.http = &http.Client{Transport: &http.Transport{
+		TLSClientConfig: conf, MaxIdleConnsPerHost: 8, IdleConnTimeout: 30 * time.Second,
+		DialContext:         (&net.Dialer{Timeout: 10 * time.Second}).DialContext,
+		TLSHandshakeTimeout: 10 * time.Second, ResponseHeaderTimeout: 2 * time.Minute,
+	}}
 	s.stamp, s.at = stamp, at
 	return at.URL, s.http, at, nil
+}
+
+// keepBundle writes the copy for jobs where it is not the same already. Jobs have
+// the file itself in their worlds, so it is written in place; a job that reads it
+// meanwhile sees a part, so it is not written without need.
+func keepBundle(path string, pem []byte) error {
+	if have, err := os.ReadFile(path); err == nil && bytes.Equal(have, pem) {
+		return nil
+	}
+	return os.WriteFile(path, pem, 0o644)
 }
 
 // do makes one request under nodeproto.Path. A 2xx answer is returned with its
