@@ -353,9 +353,26 @@ func (w build) failure(rec shim.Record, dir string) error {
 	if rec.Exit.Cause != queue.ByExit {
 		return fault.Coded(fault.Invalid, "ImageBuildFailure", "environment", "The environment %s could not be made. %s", name, rec.Exit.Message)
 	}
-	data, _ := os.ReadFile(filepath.Join(dir, "log", logName))
-	why := Explain(string(data), w.want)
+	why := Explain(lastPart(filepath.Join(dir, "log", logName)), w.want)
 	return fault.Coded(fault.Invalid, "ImageBuildFailure", "environment", "The environment %s could not be made. %s%s", name, why, rec.Exit.Message)
+}
+
+// maxExplained is how much of a build's log is searched for what failed, from
+// its end; bytes. A setup.py may print without end.
+const maxExplained = 1 << 20
+
+func lastPart(path string) string {
+	f, err := os.Open(path)
+	if err != nil {
+		return ""
+	}
+	defer f.Close()
+	fi, err := f.Stat()
+	if err != nil {
+		return ""
+	}
+	data, _ := io.ReadAll(io.NewSectionReader(f, max(0, fi.Size()-maxExplained), maxExplained))
+	return string(data)
 }
 
 // --- pip's configuration on this machine ---
