@@ -80,6 +80,9 @@ func Open(ctx context.Context, dir string, opts Options) (_ *Store, err error) {
 		return nil, err
 	}
 	path := filepath.Join(dir, "ebb.db")
+	if err := keepPrivate(path); err != nil {
+		return nil, err
+	}
 	if s.writers, err = open(path, 1, "synchronous(FULL)", "wal_autocheckpoint(4000)", "cache_size(-16000)"); err != nil {
 		return nil, err
 	}
@@ -122,6 +125,16 @@ func lock(path string) (*os.File, error) {
 		_, _ = f.WriteAt(fmt.Appendln(nil, os.Getpid()), 0) // a full disk must not keep the server from starting
 	}
 	return f, nil
+}
+
+// keepPrivate makes the database its owner's alone, whatever the folder's mode and
+// the umask: jobs' variables are in it. SQLite gives its log the same mode.
+func keepPrivate(path string) error {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return fmt.Errorf("open %s: %w", path, err)
+	}
+	return errors.Join(f.Chmod(0o600), f.Close())
 }
 
 func open(path string, conns int, pragmas ...string) (*sql.DB, error) {

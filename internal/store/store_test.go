@@ -389,3 +389,28 @@ func BenchmarkCommit(b *testing.B) {
 		})
 	}
 }
+
+func TestTheDatabaseIsItsOwnersAlone(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	if err := os.Chmod(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	s, err := store.Open(t.Context(), dir, store.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	if _, err := s.Commit(t.Context(), row.Put(row.Document{Kind: row.Datum, ID: "secret"})); err != nil {
+		t.Fatal(err)
+	}
+	files, err := filepath.Glob(filepath.Join(dir, "ebb.db*"))
+	if err != nil || len(files) < 2 {
+		t.Fatalf("files %v, %v, want the database and its log", files, err)
+	}
+	for _, f := range files {
+		if fi, err := os.Stat(f); err != nil || fi.Mode().Perm() != 0o600 {
+			t.Errorf("%s has mode %v (%v), want 0600", filepath.Base(f), fi.Mode(), err)
+		}
+	}
+}
