@@ -1,6 +1,6 @@
 // Package storage answers the part of Azure's Blob REST interface that the SDKs
 // use for a workspace's files: Put Blob, Put Block, Put Block List, Get Block
-// List, Get Blob, its properties, Delete Blob. Access is by shared access
+// List, Get Blob, its properties, Delete Blob, List Blobs. Access is by shared access
 // signature (SAS) only.
 //
 // A request comes by one of two ways: to account.blob.core.windows.net, through
@@ -117,6 +117,8 @@ func (c *call) serve() error {
 	var do func() error
 	need := "r"
 	switch {
+	case c.name == "" && verb == http.MethodGet && comp == "list" && c.q.Get("restype") == "container":
+		do, need = c.listBlobs, "l"
 	case c.name == "" || c.q.Get("restype") != "":
 		return unsupported("operations on containers")
 	case c.q.Get("snapshot") != "" || c.q.Get("versionid") != "":
