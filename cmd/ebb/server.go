@@ -12,6 +12,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/ebb-compute/ebb/internal/api/admin"
 	"github.com/ebb-compute/ebb/internal/api/arm"
 	"github.com/ebb-compute/ebb/internal/api/data"
 	"github.com/ebb-compute/ebb/internal/api/login"
@@ -158,10 +159,12 @@ func (s *server) handler(ctx context.Context, url string) (http.Handler, error) 
 		a, ok := s.store.View().AttemptOf(run)
 		return ok && a.Fence == fence
 	}
+	metrics := admin.NewMetrics(version, s.store.View, s.store.Revision)
 	rt := &arm.Router{
 		Auth: verifier,
-		Log:  s.log, Tenant: tenant, NewID: newID,
+		Log:  s.log, Tenant: tenant, NewID: newID, Observe: metrics.Observe,
 	}
+	admin.Register(rt, admin.Services{Version: version, Ping: s.ping, Auth: rt.Auth, Metrics: metrics, Pruner: s.retention()})
 	login.Register(rt, login.Services{Tenant: tenant, Clients: s.workspaces, Keys: s.keys, Now: s.clock.Now})
 	mgmt.Register(rt, mgmt.Services{Workspaces: s.workspaces, Computes: s.computes, Ledger: s.computes})
 	mgmt.RegisterJobs(rt, mgmt.JobServices{Jobs: s.jobs, Assets: s.assets})
@@ -179,6 +182,14 @@ func (s *server) handler(ctx context.Context, url string) (http.Handler, error) 
 		}
 		rt.ServeHTTP(w, r)
 	}), nil
+}
+
+// ping reads a row, which need not be there.
+func (s *server) ping(ctx context.Context) error {
+	if _, err := s.store.Get(ctx, timeKey); err != nil && !errors.Is(err, fault.NotFound) {
+		return err
+	}
+	return nil
 }
 
 // sessions is control as api/nodes sees it.
@@ -246,6 +257,3 @@ func (s *server) keepTime(ctx context.Context) {
 		}
 	}
 }
-
-// keepTidy removes once a day what the configuration's retention says.
-func (s *server) keepTidy(ctx context.Context) { <-ctx.Done() }

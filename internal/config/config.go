@@ -62,6 +62,8 @@ type Retention struct {
 	// Snapshots is how long code that no job of that age used stays. SDK v1
 	// reuses snapshots for ever. Default 0: for ever.
 	Snapshots Duration `yaml:"snapshots"`
+	// Events is how long the activity log goes back. Default 2160h, as Azure's.
+	Events Duration `yaml:"events"`
 }
 
 // Duration is a time.Duration written as "36h" or "90m" in YAML.
@@ -86,7 +88,7 @@ func Default() Config {
 		Listen:    "127.0.0.1:8443",
 		LogLevel:  "info",
 		Local:     Local{Oversubscribe: true, GPU: "auto", NvidiaSMI: "nvidia-smi"},
-		Retention: Retention{Environments: Duration(720 * time.Hour), EnvironmentsMaxGiB: 20},
+		Retention: Retention{Environments: Duration(720 * time.Hour), EnvironmentsMaxGiB: 20, Events: Duration(2160 * time.Hour)},
 	}
 }
 

@@ -181,6 +181,9 @@ func (s *Store) Changed() <-chan struct{} { return s.changed }
 // Term is the number of this opening: higher than that of any before.
 func (s *Store) Term() int64 { return s.term }
 
+// Revision is the number of the last commit.
+func (s *Store) Revision() int64 { return s.revision.Load() }
+
 // Close waits for the commits that were handed over, then closes the files.
 func (s *Store) Close() error { return s.close() }
 

@@ -28,6 +28,8 @@ type Router struct {
 	Log    *slog.Logger  // default: slog.Default()
 	Tenant string        // named in the challenge of a 401
 	NewID  func() string // makes request ids; default: random UUIDs
+	// Observe is told of every answer, with the route's pattern; default: nobody is.
+	Observe func(route string, status int, took time.Duration)
 
 	routes tree
 }
@@ -67,7 +69,13 @@ func (rt *Router) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	x := &exchange{id: rt.newID(), pattern: "none"}
 	out := &recorder{ResponseWriter: w}
 	x.headers(out.Header(), r.Header)
-	defer func() { rt.log(r, out, x, time.Since(began)) }()
+	defer func() {
+		took := time.Since(began)
+		rt.log(r, out, x, took)
+		if rt.Observe != nil {
+			rt.Observe(x.pattern, out.status, took)
+		}
+	}()
 	defer func() {
 		if p := recover(); p != nil {
 			rt.recovered(out, r, x, p)

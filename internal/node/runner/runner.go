@@ -18,6 +18,7 @@ import (
 
 	"github.com/ebb-compute/ebb/internal/core/queue"
 	"github.com/ebb-compute/ebb/internal/fault"
+	"github.com/ebb-compute/ebb/internal/node/cache"
 	"github.com/ebb-compute/ebb/internal/node/runner/pyenv"
 	"github.com/ebb-compute/ebb/internal/node/shim"
 	"github.com/ebb-compute/ebb/internal/node/shim/cgroup"
@@ -156,7 +157,7 @@ func (r *Runner) Prepare(ctx context.Context, dir string, o nodeproto.Order, log
 	if err != nil {
 		return shim.Spec{}, fmt.Errorf("find attempt folder: %w", err)
 	}
-	py, env, err := r.python(ctx, o, log)
+	py, env, err := r.python(ctx, dir, o, log)
 	if err != nil {
 		return shim.Spec{}, err
 	}
@@ -176,7 +177,7 @@ func (r *Runner) Prepare(ctx context.Context, dir string, o nodeproto.Order, log
 }
 
 // python chooses the interpreter of a task, and the venv around it if it has packages.
-func (r *Runner) python(ctx context.Context, o nodeproto.Order, log io.Writer) (pyenv.Python, *pyenv.Env, error) {
+func (r *Runner) python(ctx context.Context, dir string, o nodeproto.Order, log io.Writer) (pyenv.Python, *pyenv.Env, error) {
 	e := o.Task.Environment
 	if e.UserManaged && strings.Contains(e.Interpreter, "/") {
 		py, err := r.finder.Try(ctx, e.Interpreter)
@@ -206,6 +207,9 @@ func (r *Runner) python(ctx context.Context, o nodeproto.Order, log io.Writer) (
 			"This node has no Python 3 that jobs may run. A Python below a folder that is closed to other users, as /root, does not count. On Debian and Ubuntu: apt install python3 python3-venv.")
 	}
 	if packages {
+		if err := cache.Use(dir, r.builder.Hash(e, py)); err != nil { // before it is looked for
+			return py, nil, fmt.Errorf("say that the environment is used: %w", err)
+		}
 		env, err := r.builder.Ensure(ctx, e, py, pyenv.Limits{VCPUs: o.VCPUs, MemoryGiB: o.MemoryGiB}, log)
 		return py, &env, err
 	}

@@ -67,11 +67,14 @@ type ready struct {
 	Built  time.Time `json:"built"`
 }
 
+// Hash names the venv of an environment made with py.
+func (b *Builder) Hash(e queue.Environment, py Python) string { return key(e, py, b.Place("")) }
+
 // Ensure returns the venv of an environment made with py, building it if nobody
 // has. While it is built, by whomever, the build's output is written to log.
 // What the user can mend is a fault.
 func (b *Builder) Ensure(ctx context.Context, e queue.Environment, py Python, lim Limits, log io.Writer) (Env, error) {
-	hash := key(e, py, b.Place(""))
+	hash := b.Hash(e, py)
 	env := Env{Host: filepath.Join(b.Folder, hash), Place: b.Place(hash), Hash: hash}
 	if b.isReady(hash) {
 		return env, nil
