@@ -42,7 +42,7 @@ assert inner["userAccountCredentials"]["adminUserName"] == "azureuser"
 assert "adminUserPassword" not in inner["userAccountCredentials"]
 assert got.scale_settings.idle_seconds_before_scaledown == 240, got.scale_settings.idle_seconds_before_scaledown
 assert raw["identity"]["type"] == "UserAssigned"
-assert raw["location"] == "westeurope", raw["location"]
+assert got.cluster_location == "westeurope", got.cluster_location
 
 # A password is taken and never given back.
 config = AmlCompute.provisioning_configuration(

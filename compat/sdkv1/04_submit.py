@@ -4,6 +4,7 @@ import io
 import os
 import pathlib
 
+from azureml.exceptions import UserErrorException
 from azureml.core import Environment, Experiment, Run, ScriptRunConfig, Workspace
 from azureml.core.compute import AmlCompute, ComputeTarget
 
@@ -61,7 +62,7 @@ assert "step 4" in pathlib.Path("log.txt").read_text()
 run.tag("quality", "good")
 run.set_tags({"n": "1"})
 assert run.get_tags() == {"kind": "first", "quality": "good", "n": "1"}, run.get_tags()
-run.remove_tags("n")
+run.remove_tags(["n"])
 assert "n" not in run.get_tags()
 run.add_properties({"p": "1"})
 assert run.get_properties()["p"] == "1"
@@ -82,9 +83,40 @@ run.upload_file("extra/up.txt", "up.txt")
 run.download_file("extra/up.txt", "back.txt")
 assert pathlib.Path("back.txt").read_text() == "from outside"
 
+pathlib.Path("folder/inner").mkdir(parents=True)
+pathlib.Path("folder/x.txt").write_text("x")
+pathlib.Path("folder/inner/y.bin").write_bytes(bytes(range(256)) * 64)
+run.upload_folder("kept", "folder")
+run.upload_files(names=["two/1.txt", "two/2.txt"], paths=["up.txt", "up.txt"])
+assert {"kept/x.txt", "kept/inner/y.bin", "two/1.txt", "two/2.txt", "extra/up.txt"} <= set(run.get_file_names()), run.get_file_names()
+run.download_files(prefix="kept", output_directory="got")
+assert pathlib.Path("got/kept/inner/y.bin").read_bytes() == bytes(range(256)) * 64
+assert sorted(p.name for p in pathlib.Path("got").rglob("*") if p.is_file()) == ["x.txt", "y.bin"]
+run.download_files(prefix="outputs", output_directory="flat", append_prefix=False)
+assert pathlib.Path("flat/deep/b.txt").read_text() == "b", list(pathlib.Path("flat").rglob("*"))
+try:
+    run.download_file("no/such.txt", "none.txt")
+    raise AssertionError("a file that is not there was downloaded")
+except UserErrorException as error:
+    assert "no/such.txt" in str(error), error
+
+detailed = run.get_detailed_status()
+assert detailed["status"] == "Completed", detailed
+assert run.get_environment().name == "plain", run.get_environment()
+assert run.get_environment().environment_variables == {"COLOR": "green"}, run.get_environment()
+logs = run.get_all_logs(destination="logs")
+assert any(name.endswith("std_log.txt") for name in logs), logs
+assert any("step 4" in text for text in run.get_details_with_logs()["logFiles"].values())
+assert run.get_properties()["ContentSnapshotId"] == run.get_snapshot_id(), run.get_properties()
+run.display_name = "my run"
+run.description = "what it was for"
+again = Run.get(ws, run.id)
+assert (again.display_name, again.description) == ("my run", "what it was for"), (again.display_name, again.description)
+assert again.experiment.name == "submit" and again.type == "azureml.scriptrun", again.type
+
 # A command instead of a script; nothing changed, so no code travels again.
 config = ScriptRunConfig(
-    source_directory=str(src), command=["echo", "by", "command", "&&", "ls", "pkg"], compute_target=cluster, environment=env
+    source_directory=str(src), max_run_duration_seconds=600, command=["echo", "by", "command", "&&", "ls", "pkg"], compute_target=cluster, environment=env
 )
 second = experiment.submit(config)
 second.wait_for_completion()
@@ -105,8 +137,10 @@ assert "hello changed" in pathlib.Path("third.txt").read_text()
 assert [r.id for r in experiment.get_runs()] == [third.id, second.id, run.id]
 assert [r.id for r in experiment.get_runs(tags={"quality": "good"})] == [run.id]
 assert [r.id for r in experiment.get_runs(properties={"p": "1"})] == [run.id]
-assert [r.id for r in experiment.get_runs(status="Completed")] == [third.id, second.id, run.id]
-assert [r.id for r in experiment.get_runs(status="Failed")] == []
+assert [r.id for r in Run.list(experiment, status="Completed")] == [third.id, second.id, run.id]
+assert [r.id for r in Run.list(experiment, status="Failed")] == []
+assert [r.id for r in Run.list(experiment, status="Completed", tags="quality", type="azureml.scriptrun")] == [run.id]
+assert [r.id for r in experiment.get_runs(type="no such type")] == []
 assert Run.get(ws, run.id).get_status() == "Completed"
 assert ws.get_run(run.id).id == run.id
 assert "submit" in ws.experiments

@@ -27,7 +27,7 @@ refused(["name"], name="a" * 40, vm_size=D2, max_nodes=1)
 refused(["location"], vm_size=D2, max_nodes=1, location="atlantis")
 assert ComputeTarget.list(ws) == []
 
-cluster = ComputeTarget.create(ws, "cpu", AmlCompute.provisioning_configuration(vm_size=D2, max_nodes=1))
+cluster = ComputeTarget.create(ws, "cpu", AmlCompute.provisioning_configuration(vm_size=D2, max_nodes=2))
 cluster.wait_for_completion()
 refused(["vmSize"], vm_size="STANDARD_DS3_V2", max_nodes=1)
 

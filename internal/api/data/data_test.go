@@ -285,7 +285,7 @@ func TestListingsAreLists(t *testing.T) {
 		"/history/v1.0{WS}/experiments/x/runs/x_1/children?$top=500":                       {"GET", "", 0},
 		"/history/v1.0{WS}/computes/cpu-cluster/runs?$top=500":                             {"GET", "", 2},
 		"/history/v1.0{WS}/computes/other/runs?$top=500":                                   {"GET", "", 0},
-		"/environment/v1.0{WS}/environments/":                                              {"GET", "", 0},
+		"/environment/v1.0{WS}/environments/":                                              {"GET", "", 1}, // the runs' own
 		"/artifact/v2.0{WS}/artifacts/ExperimentRun/dcid.x_1":                              {"GET", "", 0},
 		"/artifact/v2.0{WS}/artifacts/prefix/contentinfo/ExperimentRun/dcid.x_1/user_logs": {"GET", "", 0},
 		"/datastore/v1.0{WS}/datastores":                                                   {"GET", "", 1},

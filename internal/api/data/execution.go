@@ -1,6 +1,7 @@
 package data
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/json"
 	"errors"
@@ -64,7 +65,7 @@ func (h *server) submit(r *request, d definition) (int, any, error) {
 		}
 		experiment = e.Name
 	}
-	config, err := h.inline(r, d.Configuration)
+	config, env, err := h.inline(r, d.Configuration)
 	if err != nil {
 		return 0, nil, err
 	}
@@ -73,32 +74,58 @@ func (h *server) submit(r *request, d definition) (int, any, error) {
 		return 0, nil, err
 	}
 	in.Name, in.Experiment, in.Code, in.Parent = arm.Query(r.Request, "runId"), experiment, d.SnapshotID, d.ParentRunID
-	j, _, err := h.Jobs.Submit(r.Context(), arm.Caller(r.Context()), r.w, in)
+	p := arm.Caller(r.Context())
+	j, _, err := h.Jobs.Submit(r.Context(), p, r.w, in)
 	if err != nil {
 		return 0, nil, err
+	}
+	if err := h.Assets.Autosave(r.Context(), p, r.place(), env.name, env.version, env.definition); err != nil {
+		return 0, nil, err // the client asks again, and finds its run
 	}
 	return http.StatusOK, object{"runId": j.Name}, nil
 }
 
+// environment is a run's environment.
+type environment struct {
+	name, version string
+	definition    map[string]any
+}
+
 // inline puts the definition of a registered environment where a run
-// configuration only names one.
-func (h *server) inline(r *request, config json.RawMessage) (json.RawMessage, error) {
+// configuration only names one, and the version where it only defines one.
+func (h *server) inline(r *request, config json.RawMessage) (json.RawMessage, environment, error) {
+	var env environment
 	var parts map[string]json.RawMessage
 	if err := json.Unmarshal(config, &parts); err != nil {
-		return nil, fault.Coded(fault.Invalid, "InvalidRunConfiguration", "Configuration", "The run configuration is not a JSON object.")
+		return nil, env, fault.Coded(fault.Invalid, "InvalidRunConfiguration", "Configuration", "The run configuration is not a JSON object.")
 	}
 	name, version, yes := jobs.IsReference(parts["environment"])
-	if !yes {
-		return config, nil
+	if yes {
+		found, err := h.Assets.Environment(r.Context(), r.place(), name, version)
+		if err != nil {
+			return nil, env, err
+		}
+		env.definition = found
+	} else {
+		numbers := json.NewDecoder(bytes.NewReader(parts["environment"]))
+		numbers.UseNumber()
+		if err := numbers.Decode(&env.definition); err != nil || env.definition == nil {
+			return config, env, nil // it is refused where it is read
+		}
+		env.name, _ = env.definition["name"].(string)
+		version, _ = env.definition["version"].(string)
+		var err error
+		if env.version, err = h.Assets.VersionOf(r.Context(), r.place(), env.name, version, env.definition); err != nil || env.version == "" {
+			return config, env, err
+		}
+		env.definition["version"] = env.version
 	}
-	env, err := h.Assets.Environment(r.Context(), r.place(), name, version)
-	if err != nil {
-		return nil, err
+	var err error
+	if parts["environment"], err = json.Marshal(env.definition); err != nil {
+		return nil, env, fmt.Errorf("write environment %s: %w", name, err)
 	}
-	if parts["environment"], err = json.Marshal(env); err != nil {
-		return nil, fmt.Errorf("write environment %s: %w", name, err)
-	}
-	return json.Marshal(parts)
+	config, err = json.Marshal(parts)
+	return config, env, err
 }
 
 func (h *server) postCancel(_ http.ResponseWriter, r *request) (int, any, error) {

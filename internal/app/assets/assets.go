@@ -63,10 +63,8 @@ func (w Place) ArtifactContainer() string { return "azureml-" + strings.ToLower(
 // DatastoreContainer is the blob container of the default datastore.
 func (w Place) DatastoreContainer() string { return "azureml-blobstore-" + strings.ToLower(w.GUID) }
 
-const (
-	sortTime = "20060102T150405.000000000Z"
-	tries    = 16 // how often a write is made again when somebody else was first
-)
+// tries is how often a write is made again when somebody else was first.
+const tries = 16
 
 func again(err error, try int) bool { return errors.Is(err, fault.Precondition) && try < tries }
 
@@ -107,5 +105,5 @@ func (s *Service) event(p access.Principal, about, what string) row.Change {
 	if err != nil {
 		panic("assets: an event cannot be written as JSON: " + err.Error())
 	}
-	return row.Create(row.Document{Kind: row.Event, ID: s.NewID(), Parent: strings.ToLower(about), Sort: now.Format(sortTime), Body: body, Created: now, Modified: now, By: p.ID})
+	return row.Create(row.Document{Kind: row.Event, ID: s.NewID(), Parent: strings.ToLower(about), Sort: row.SortTime(now), Body: body, Created: now, Modified: now, By: p.ID})
 }

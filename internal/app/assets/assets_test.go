@@ -430,6 +430,64 @@ func TestEnvironmentsKeepNumbersThatNoFloatHolds(t *testing.T) {
 	}
 }
 
+func TestEnvironmentsOfRunsAreKept(t *testing.T) {
+	t.Parallel()
+	s, _, _ := service()
+	inline := func(image string) map[string]any {
+		return map[string]any{"name": "env", "version": nil, "docker": map[string]any{"baseImage": image}}
+	}
+	keep := func(image, named string) string {
+		t.Helper()
+		v, err := s.VersionOf(t.Context(), place, "env", named, inline(image))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Autosave(t.Context(), me, place, "env", v, inline(image)); err != nil {
+			t.Fatal(err)
+		}
+		env, err := s.Environment(t.Context(), place, "env", v)
+		if err != nil || env["version"] != v || env["docker"].(map[string]any)["baseImage"] != image {
+			t.Fatalf("version %q of %s: %v, %v", v, image, env, err)
+		}
+		return v
+	}
+	newest := func(want string) {
+		t.Helper()
+		if env, err := s.Environment(t.Context(), place, "env", ""); err != nil || env["version"] != want {
+			t.Errorf("the newest is %v, %v; want %s", env["version"], err, want)
+		}
+	}
+	a := keep("a", "")
+	newest(a)
+	if again := keep("a", ""); again != a {
+		t.Errorf("the same definition is %s and %s", a, again)
+	}
+	b := keep("b", "1") // made from a version that nobody has
+	if a == b {
+		t.Errorf("two definitions are one version, %s", a)
+	}
+	newest(b)
+	for _, image := range []string{"b", "c"} {
+		if _, err := s.Register(t.Context(), me, place, "env", "", inline(image)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	newest("2")
+	if got := keep("c", ""); got != "2" {
+		t.Errorf("what is registered is used as %s, want 2", got)
+	}
+	if got := keep("b", "1"); got != "1" {
+		t.Errorf("version 1 is used as %s", got)
+	}
+	if got := keep("a", "1"); got != a {
+		t.Errorf("a changed version 1 is used as %s, want %s", got, a)
+	}
+	newest("2")
+	if v, err := s.VersionOf(t.Context(), place, "no/name", "", inline("a")); v != "" || err != nil {
+		t.Errorf("a name that no environment can have: %q, %v", v, err)
+	}
+}
+
 func TestEnvironmentVersionsRace(t *testing.T) {
 	t.Parallel()
 	s, _, _ := service()

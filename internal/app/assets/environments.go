@@ -3,6 +3,8 @@ package assets
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -92,7 +94,7 @@ func (s *Service) register(ctx context.Context, p access.Principal, w Place, nam
 		return nil, err
 	}
 	asked := version
-	if asked == "" {
+	if asked == "" && !strings.HasPrefix(h.Version, autosaved) { // what is registered gets a number
 		asked = h.Version
 	}
 	if asked != "" {
@@ -115,7 +117,7 @@ func (s *Service) register(ctx context.Context, p access.Principal, w Place, nam
 	h.Version = version
 	env := canonical(definition)
 	env["name"], env["version"] = h.Name, version
-	doc, err := s.document(p, row.Environment, versionID(w, name, version), headID(w, name), s.Now().UTC().Format(sortTime), env)
+	doc, err := s.document(p, row.Environment, versionID(w, name, version), headID(w, name), row.SortTime(s.Now()), env)
 	if err != nil {
 		return nil, err
 	}
@@ -146,6 +148,84 @@ func same(kept, asked map[string]any) bool {
 	}
 	var x, y any
 	return json.Unmarshal(ta, &x) == nil && json.Unmarshal(tb, &y) == nil && reflect.DeepEqual(x, y)
+}
+
+// autosaved begins the versions of environments that nobody registered.
+const autosaved = "Autosave_"
+
+// VersionOf says which version of an environment a run's inline definition is:
+// the one it names, or the newest, where they are the same, else one named by
+// its content, which [Service.Autosave] keeps. Empty: the name can be no
+// environment's, and the run keeps the only copy.
+func (s *Service) VersionOf(ctx context.Context, w Place, name, version string, definition map[string]any) (string, error) {
+	if checkEnvironment("name", name) != nil {
+		return "", nil
+	}
+	definition = canonical(definition)
+	for _, v := range []string{version, ""} {
+		kept, err := s.Environment(ctx, w, name, v)
+		if err == nil && same(kept, definition) {
+			v, _ = kept["version"].(string)
+			return v, nil
+		}
+		if err != nil && !errors.Is(err, fault.NotFound) {
+			return "", err
+		}
+	}
+	text, err := json.Marshal(definition)
+	if err != nil {
+		return "", fmt.Errorf("write environment %s: %w", name, err)
+	}
+	sum := sha256.Sum256(text)
+	return autosaved + hex.EncodeToString(sum[:8]), nil
+}
+
+// Autosave keeps the inline definition of a run's environment under the version
+// that [Service.VersionOf] gave, so that it can be asked for as the run's
+// (Run.get_environment). What is registered stays the newest version.
+func (s *Service) Autosave(ctx context.Context, p access.Principal, w Place, name, version string, definition map[string]any) error {
+	if !strings.HasPrefix(version, autosaved) {
+		return nil
+	}
+	for try := 0; ; try++ {
+		err := s.autosave(ctx, p, w, name, version, canonical(definition))
+		if !again(err, try) {
+			return err
+		}
+	}
+}
+
+func (s *Service) autosave(ctx context.Context, p access.Principal, w Place, name, version string, env map[string]any) error {
+	if _, err := s.version(ctx, w, name, version); !errors.Is(err, fault.NotFound) {
+		return err
+	}
+	h := head{Name: name}
+	rec, err := s.read(ctx, row.Environment, headID(w, name), &h)
+	if err != nil && !errors.Is(err, fault.NotFound) {
+		return err
+	}
+	env["name"], env["version"] = h.Name, version
+	doc, err := s.document(p, row.Environment, versionID(w, name, version), headID(w, name), row.SortTime(s.Now()), env)
+	if err != nil {
+		return err
+	}
+	changes := []row.Change{row.Create(doc), s.event(p, doc.ID, "save environment")}
+	if h.Version == "" || strings.HasPrefix(h.Version, autosaved) {
+		h.Version = version
+		top, err := s.document(p, row.Environment, headID(w, name), w.key()+"/environments", strings.ToLower(name), h)
+		if err != nil {
+			return err
+		}
+		if rec.Rev != 0 {
+			changes = append(changes, row.Update(top, rec.Rev))
+		} else {
+			changes = append(changes, row.Create(top))
+		}
+	}
+	if _, err := s.Store.Commit(ctx, changes...); err != nil {
+		return fmt.Errorf("save environment %s: %w", name, err)
+	}
+	return nil
 }
 
 func (s *Service) version(ctx context.Context, w Place, name, version string) (map[string]any, error) {

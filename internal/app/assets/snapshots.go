@@ -93,7 +93,7 @@ func (s *Service) CreateSnapshot(ctx context.Context, p access.Principal, w Plac
 
 func (s *Service) keep(ctx context.Context, p access.Principal, w Place, snap Snapshot) error {
 	id := snapshotID(w, snap.GUID)
-	doc, err := s.document(p, row.Snapshot, id, w.key(), snap.Created.Format(sortTime), snap)
+	doc, err := s.document(p, row.Snapshot, id, w.key(), row.SortTime(snap.Created), snap)
 	if err != nil {
 		return err
 	}
