@@ -180,7 +180,7 @@ func (r *room) words(cpus int, memory float64, gpus int) string {
 		parts = append(parts, fmt.Sprintf("%d vCPUs", cpus))
 	}
 	if r.memory {
-		parts = append(parts, fmt.Sprintf("%g GiB", memory))
+		parts = append(parts, fmt.Sprintf("%.4g GiB", memory))
 	}
 	if r.gpus {
 		parts = append(parts, fmt.Sprintf("%d GPUs", gpus))
