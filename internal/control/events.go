@@ -292,7 +292,7 @@ func (m *Machine) activity(now time.Time, p pool.Plan) []row.Change {
 			panic("control: encode event: " + err.Error()) // strings always encode
 		}
 		m.events++
-		sort := fmt.Sprintf("%020d-%d-%d", now.UnixNano(), m.cfg.Term, m.events)
+		sort := fmt.Sprintf("%s-%d-%09d", row.SortTime(now), m.cfg.Term, m.events)
 		out = append(out, row.Put(row.Document{
 			Kind: row.Event, ID: a.Cluster + "/events/" + sort, Parent: a.Cluster, Sort: sort, Body: body,
 			Created: now, Modified: now, By: "ebb",

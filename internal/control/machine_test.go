@@ -166,3 +166,29 @@ func TestNodeThatNeverSaysHelloIsReplaced(t *testing.T) {
 		t.Errorf("%v, want a successor", b.states())
 	}
 }
+
+func TestEventsAreInOrderWithThoseOfOthers(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, 1)
+	b.pass(control.SilentAfter + 3*time.Second) // the node is given up, which is an event
+	found := 0
+	for _, e := range b.done {
+		commit, ok := e.(control.Commit)
+		if !ok {
+			continue
+		}
+		for _, c := range commit.Changes {
+			d, ok := c.Put.(row.Document)
+			if !ok {
+				continue
+			}
+			found++
+			if before, after := row.SortTime(d.Created.Add(-time.Nanosecond)), row.SortTime(d.Created.Add(time.Nanosecond)); d.Sort <= before || d.Sort >= after {
+				t.Errorf("event of %s has the place %q, want it between %q and %q", d.Created, d.Sort, before, after)
+			}
+		}
+	}
+	if found == 0 {
+		t.Error("no event was written")
+	}
+}

@@ -28,7 +28,7 @@ type File struct {
 	Hash string `json:"hash,omitempty"`
 }
 
-// Snapshot is a tree of code. It never changes and is never dropped: clients
+// Snapshot is a tree of code. It never changes, and goes only by retention: clients
 // keep its id in their caches and send only what differs (sdk-v1.md, section 4).
 type Snapshot struct {
 	GUID       string          `json:"guid"`

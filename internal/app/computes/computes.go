@@ -332,7 +332,7 @@ func (s *Service) event(p access.Principal, id, what, why string) row.Change {
 		panic("computes: an event of strings cannot fail to encode: " + err.Error())
 	}
 	return row.Create(row.Document{
-		Kind: row.Event, ID: s.NewID(), Parent: strings.ToLower(id), Sort: now.UTC().Format("2006-01-02T15:04:05.000000000Z"),
+		Kind: row.Event, ID: s.NewID(), Parent: strings.ToLower(id), Sort: row.SortTime(now),
 		Body: body, Created: now, Modified: now, By: p.ID,
 	})
 }

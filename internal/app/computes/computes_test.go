@@ -176,6 +176,11 @@ func TestPutMakesACluster(t *testing.T) {
 	if n := len(w.st.Rows(row.Event)); n != 2 {
 		t.Errorf("%d events, want the seed's and this one's", n)
 	}
+	for _, r := range w.st.Rows(row.Event) {
+		if d := r.(row.Document); d.Parent == c.ID && d.Sort != row.SortTime(d.Created) {
+			t.Errorf("the event's place is %q, want it among those of others of its time", d.Sort)
+		}
+	}
 }
 
 // TestKeysOfSDKv1 is the list of wire/sdk-v1.md §2, "Compute GET: required keys".

@@ -118,7 +118,7 @@ func (s *Service) experimentRow(p access.Principal, w Workspace, e Experiment) (
 	if err != nil {
 		return row.Document{}, fmt.Errorf("write experiment %s: %w", e.Name, err)
 	}
-	return row.Document{Kind: row.Experiment, ID: experimentID(w, e.Name), Parent: w.Key(), Sort: e.Created.UTC().Format(sortTime),
+	return row.Document{Kind: row.Experiment, ID: experimentID(w, e.Name), Parent: w.Key(), Sort: row.SortTime(e.Created),
 		Body: text, Created: e.Created, Modified: s.Now().UTC(), By: p.ID}, nil
 }
 

@@ -42,9 +42,6 @@ type Service struct {
 	arrival arrival
 }
 
-// sortTime orders rows by time, bytewise.
-const sortTime = "20060102T150405.000000000Z"
-
 // tries is how often a write is made again when somebody else was first.
 const tries = 16
 
@@ -114,7 +111,7 @@ func (s *Service) event(p access.Principal, about, what, why string) row.Change 
 	if err != nil {
 		panic("jobs: an event cannot be written as JSON: " + err.Error())
 	}
-	return row.Create(row.Document{Kind: row.Event, ID: id, Parent: strings.ToLower(about), Sort: now.Format(sortTime), Body: body, Created: now, Modified: now, By: p.ID})
+	return row.Create(row.Document{Kind: row.Event, ID: id, Parent: strings.ToLower(about), Sort: row.SortTime(now), Body: body, Created: now, Modified: now, By: p.ID})
 }
 
 // ownRun refuses a run's principal: it may write only its own run and that

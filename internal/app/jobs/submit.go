@@ -198,7 +198,7 @@ func (s *Service) document(ctx context.Context, p access.Principal, w Workspace,
 	if err != nil {
 		return row.Document{}, row.Change{}, fmt.Errorf("write run %s: %w", body.Name, err)
 	}
-	doc := row.Document{Kind: row.Job, ID: docID(w, body.Name), Parent: w.Key(), Sort: now.Format(sortTime), Body: text, Created: now, Modified: now, By: p.ID}
+	doc := row.Document{Kind: row.Job, ID: docID(w, body.Name), Parent: w.Key(), Sort: row.SortTime(now), Body: text, Created: now, Modified: now, By: p.ID}
 	return doc, row.Put(row.Document{Kind: row.Datum, ID: numberID(body.ExperimentID), Body: fmt.Appendf(nil, `{"last":%d}`, n), Created: now, Modified: now, By: p.ID}), nil
 }
 

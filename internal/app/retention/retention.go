@@ -161,13 +161,10 @@ func (s *Service) tell(ctx context.Context, p access.Principal, set Set) error {
 		return err
 	}
 	_, err = s.Store.Commit(ctx, row.Put(row.Document{
-		Kind: row.Event, ID: s.NewID(), Parent: "/", Sort: now.Format(sortTime), Body: body, Created: now, Modified: now, By: p.ID,
+		Kind: row.Event, ID: s.NewID(), Parent: "/", Sort: row.SortTime(now), Body: body, Created: now, Modified: now, By: p.ID,
 	}))
 	return err
 }
-
-// sortTime orders events as all of app does.
-const sortTime = "20060102T150405.000000000Z"
 
 // remove chooses among items and removes them one after the other.
 func (s *Service) remove(w Wish, items []Item, dry bool, do func(id string) (bool, error)) (Set, error) {

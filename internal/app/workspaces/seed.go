@@ -126,15 +126,12 @@ func (s *Service) first(c Client) ([]row.Change, error) {
 		}
 		doc := row.Document{Kind: b.kind, ID: strings.ToLower(b.id), Parent: strings.ToLower(b.parent), Body: raw, Created: now, Modified: now, By: c.ObjectID}
 		if b.kind == row.Event {
-			doc.Sort = now.Format(sortable)
+			doc.Sort = row.SortTime(now)
 		}
 		changes = append(changes, row.Create(doc))
 	}
 	return changes, nil
 }
-
-// sortable is RFC 3339 with every digit, so that it sorts as bytes do.
-const sortable = "2006-01-02T15:04:05.000000000Z"
 
 func (s *Service) workspace(c Client, id, region string, now time.Time) map[string]any {
 	guid := s.NewID()

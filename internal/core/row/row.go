@@ -80,6 +80,10 @@ func (d Document) Index() (parent, sort string) { return d.Parent, d.Sort }
 // Hot implements [Row]: documents stay on disk.
 func (d Document) Hot() bool { return false }
 
+// SortTime writes a time for [Document] Sort: in the order of time, bytewise. All
+// who write rows under one parent must write it alike, as events have several.
+func SortTime(t time.Time) string { return t.UTC().Format("20060102T150405.000000000Z") }
+
 // Change is one row written or removed, if its condition holds. A list of
 // changes is committed whole or not at all.
 type Change struct {
