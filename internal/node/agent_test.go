@@ -8,8 +8,11 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/ebb-compute/ebb/internal/core/queue"
 	"github.com/ebb-compute/ebb/internal/fault"
@@ -370,5 +373,38 @@ func TestOneAgentServesAFolder(t *testing.T) {
 		t.Fatal(err)
 	} else if n, _ := fmt.Sscan(string(b), &pid, &start, &boot); n != 3 || pid != os.Getpid() {
 		t.Fatalf("lock says %q, want pid, start time and boot id", b)
+	}
+}
+
+// TestAJobCannotKeepItsFolder: without root a folder that a job made without
+// write permission is in the way of its removal, and a node that never is empty
+// never leaves.
+func TestAJobCannotKeepItsFolder(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	done := make(chan error)
+	go func() {
+		if os.Geteuid() == 0 { // for this thread alone, which ends with the goroutine
+			const nobody = 65534
+			runtime.LockOSThread()
+			err := errors.Join(os.Chown(filepath.Dir(dir), nobody, nobody), os.Chown(dir, nobody, nobody), unix.Setfsuid(nobody))
+			if err != nil {
+				done <- err
+				return
+			}
+		}
+		done <- node.JournalDrop(dir, func(folder string) error {
+			closed := filepath.Join(folder, "work", "closed")
+			if err := os.MkdirAll(filepath.Join(closed, "inner"), 0o755); err != nil {
+				return err
+			}
+			return os.Chmod(closed, 0o100)
+		})
+	}()
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	if left, err := os.ReadDir(filepath.Join(dir, "attempts")); err != nil || len(left) != 0 {
+		t.Errorf("left behind: %v, %v", left, err)
 	}
 }

@@ -33,5 +33,21 @@ func JournalTwice(dir string) (first, second error) {
 	return j.add(entry{Attempt: "r.1", Fence: 1}), j.add(entry{Attempt: "r.1", Fence: 1})
 }
 
+// JournalDrop journals an attempt, lets its job do something in its folder, and
+// drops it.
+func JournalDrop(dir string, job func(folder string) error) error {
+	if err := os.MkdirAll(filepath.Join(dir, "attempts"), 0o755); err != nil {
+		return err
+	}
+	j := journal{dir}
+	if err := j.add(entry{Attempt: "r.1", Fence: 1}); err != nil {
+		return err
+	}
+	if err := job(j.path("r.1")); err != nil {
+		return err
+	}
+	return j.drop("r.1")
+}
+
 // Lock takes the folder's lock as the agent does.
 func Lock(dir string) (*os.File, error) { return takeLock(filepath.Join(dir, "lock")) }

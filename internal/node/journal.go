@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/ebb-compute/ebb/internal/core/queue"
+	"github.com/ebb-compute/ebb/internal/node/shim"
 )
 
 // attemptName is what an attempt's id may look like: it becomes a folder's name.
@@ -67,7 +68,7 @@ func (j journal) end(attempt string, e ending) error {
 // drop removes the attempt's folder; first out of the journal, then for good.
 func (j journal) drop(attempt string) error {
 	gone := filepath.Join(j.dir, "attempts", ".gone-"+attempt)
-	if err := os.RemoveAll(gone); err != nil {
+	if err := shim.Forget(gone); err != nil {
 		return err
 	}
 	if err := os.Rename(j.path(attempt), gone); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -76,7 +77,7 @@ func (j journal) drop(attempt string) error {
 	if err := syncDir(filepath.Join(j.dir, "attempts")); err != nil {
 		return err
 	}
-	return os.RemoveAll(gone)
+	return shim.Forget(gone)
 }
 
 func (j journal) save(m Memory) error { return writeJSON(filepath.Join(j.dir, "memory.json"), m) }
@@ -101,7 +102,7 @@ func (j journal) read() (Memory, []entry, map[string]ending, error) {
 	for _, d := range found {
 		dir := filepath.Join(parent, d.Name())
 		if strings.HasPrefix(d.Name(), ".") {
-			if err := os.RemoveAll(dir); err != nil {
+			if err := shim.Forget(dir); err != nil {
 				return m, nil, nil, fmt.Errorf("clear away %s: %w", dir, err)
 			}
 			continue
