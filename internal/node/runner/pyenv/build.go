@@ -215,8 +215,11 @@ func (b *Builder) build(ctx context.Context, w build) error {
 	if ctx.Err() != nil { // nobody wants it any more; others who wait begin anew
 		_ = shim.Stop(dir, queue.ByCancel, 0)
 		st, err = shim.Wait(context.WithoutCancel(ctx), dir)
+		if err == nil && st.Phase == shim.Died { // what is left must not build on in a folder that is gone
+			_, err = shim.Sweep(dir)
+		}
 		if err == nil && (st.Phase != shim.Ended || st.Record.Exit.Cause != queue.ByExit || st.Record.Exit.Code != 0) {
-			_ = os.RemoveAll(dir)
+			_ = shim.Forget(dir)
 			err = ctx.Err()
 		}
 	}
@@ -238,10 +241,9 @@ func (b *Builder) build(ctx context.Context, w build) error {
 
 // begin starts the build in a fresh folder.
 func (b *Builder) begin(ctx context.Context, w build, dir string) error {
-	for _, path := range []string{dir, w.env.Host, b.marker(w.env.Hash)} {
-		if err := os.RemoveAll(path); err != nil {
-			return fmt.Errorf("remove what is left of a build: %w", err)
-		}
+	// A setup.py may have left folders that only [shim.Forget] removes without root.
+	if err := errors.Join(shim.Forget(dir), shim.Forget(w.env.Host), os.RemoveAll(b.marker(w.env.Hash))); err != nil {
+		return fmt.Errorf("remove what is left of a build: %w", err)
 	}
 	for _, path := range []string{filepath.Join(dir, "work"), filepath.Join(dir, "tmp"), w.env.Host} {
 		if err := os.MkdirAll(path, 0o755); err != nil {
