@@ -9,21 +9,23 @@
 package store
 
 import (
+	"bytes"
 	"context"
 	"database/sql"
 	"embed"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"log/slog"
 	"net/url"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
+	"time"
 
 	"github.com/pressly/goose/v3"
 	"modernc.org/sqlite" // registers the driver too
@@ -111,13 +113,21 @@ func lock(path string) (*os.File, error) {
 	if err != nil {
 		return nil, fmt.Errorf("lock %s: %w", path, err)
 	}
-	err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
-	if err != nil {
-		held, _ := io.ReadAll(io.LimitReader(f, 32)) // for the message only
+	for end := time.Now().Add(lockPatience); ; time.Sleep(2 * time.Millisecond) {
+		err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+		if err == nil {
+			break
+		}
+		held := make([]byte, 32)
+		n, _ := f.ReadAt(held, 0) // says whom to ask, and proves nothing
+		pid := strings.TrimSpace(string(held[:n]))
+		if errors.Is(err, syscall.EWOULDBLOCK) && !alive(pid) && time.Now().Before(end) {
+			continue
+		}
 		_ = f.Close()
 		if errors.Is(err, syscall.EWOULDBLOCK) {
 			return nil, fault.New(fault.Conflict, filepath.Dir(path),
-				"another server (pid %s) is running on this data folder; stop it, or give this one a folder of its own with --data", strings.TrimSpace(string(held)))
+				"another server (pid %s) is running on this data folder; stop it, or give this one a folder of its own with --data", pid)
 		}
 		return nil, fmt.Errorf("lock %s: %w", path, err)
 	}
@@ -125,6 +135,25 @@ func lock(path string) (*os.File, error) {
 		_, _ = f.WriteAt(fmt.Appendln(nil, os.Getpid()), 0) // a full disk must not keep the server from starting
 	}
 	return f, nil
+}
+
+// lockPatience is how long the lock of a server that is dead may be held still:
+// by what it was about to start when it was killed, which has all that it had
+// open until its own program begins.
+const lockPatience = 10 * time.Second
+
+// alive reports whether there is a process of that id that has not ended.
+func alive(pid string) bool {
+	if _, err := strconv.ParseUint(pid, 10, 31); err != nil {
+		return false // not written yet
+	}
+	stat, err := os.ReadFile("/proc/" + pid + "/stat")
+	if err != nil {
+		return !errors.Is(err, fs.ErrNotExist)
+	}
+	// The state follows the name, which is in parentheses and may hold anything.
+	rest := stat[bytes.LastIndexByte(stat, ')')+1:]
+	return !bytes.HasPrefix(bytes.TrimSpace(rest), []byte("Z"))
 }
 
 // keepPrivate makes the database its owner's alone, whatever the folder's mode and

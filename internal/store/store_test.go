@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -412,5 +413,40 @@ func TestTheDatabaseIsItsOwnersAlone(t *testing.T) {
 		if fi, err := os.Stat(f); err != nil || fi.Mode().Perm() != 0o600 {
 			t.Errorf("%s has mode %v (%v), want 0600", filepath.Base(f), fi.Mode(), err)
 		}
+	}
+}
+
+func TestALockThatOutlivesItsServerIsWaitedFor(t *testing.T) {
+	t.Parallel()
+	gone := exec.Command("true")
+	if err := gone.Run(); err != nil {
+		t.Fatal(err)
+	}
+	for name, pid := range map[string]string{
+		"a server that is dead":                    fmt.Sprintln(gone.Process.Pid),
+		"a server that has not said yet who it is": "",
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dir := t.TempDir()
+			held, err := os.Create(filepath.Join(dir, "lock"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := syscall.Flock(int(held.Fd()), syscall.LOCK_EX); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := held.WriteString(pid); err != nil {
+				t.Fatal(err)
+			}
+			time.AfterFunc(100*time.Millisecond, func() { held.Close() })
+			s, err := store.Open(t.Context(), dir, store.Options{})
+			if err != nil {
+				t.Fatalf("Open: %v", err)
+			}
+			if err := s.Close(); err != nil {
+				t.Error(err)
+			}
+		})
 	}
 }
