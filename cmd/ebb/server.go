@@ -15,6 +15,7 @@ import (
 	"github.com/ebb-compute/ebb/internal/api/admin"
 	"github.com/ebb-compute/ebb/internal/api/arm"
 	"github.com/ebb-compute/ebb/internal/api/data"
+	"github.com/ebb-compute/ebb/internal/api/exec"
 	"github.com/ebb-compute/ebb/internal/api/login"
 	"github.com/ebb-compute/ebb/internal/api/mgmt"
 	"github.com/ebb-compute/ebb/internal/api/nodes"
@@ -170,9 +171,11 @@ func (s *server) handler(ctx context.Context, url string) (http.Handler, error) 
 	mgmt.RegisterJobs(rt, mgmt.JobServices{Jobs: s.jobs, Assets: s.assets})
 	files := data.Store{Blobs: s.blobs}
 	data.Register(rt, data.Services{Jobs: s.jobs, Assets: s.assets, Blobs: files, Keys: s.keys, Now: s.clock.Now})
+	broker := &exec.Broker{}
+	exec.Register(rt, exec.Services{Jobs: s.jobs, View: s.store.View, VerifyNode: s.keys.VerifyNode, Broker: broker})
 	nodes.Register(rt, nodes.Services{
 		Tokens: s.keys, Sessions: sessions{s.loop}, Rows: s.store, Blobs: appender{files, s.blobs},
-		Assets: s.assets, Workspaces: s.workspaces, Now: s.clock.Now, Log: s.log,
+		Assets: s.assets, Workspaces: s.workspaces, Execs: broker, Now: s.clock.Now, Log: s.log,
 	})
 	blobs := storage.Handler(storage.Service{Blobs: s.blobs, Keys: s.keys, Now: s.clock.Now, Log: s.log})
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -22,7 +22,7 @@ func (a *app) jobCommand() *cobra.Command {
 		Args:    cobra.NoArgs,
 		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(a.jobCreate(), a.jobList(), a.jobShow(), a.jobStream(), a.jobCancel())
+	cmd.AddCommand(a.jobCreate(), a.jobList(), a.jobShow(), a.jobStream(), a.jobCancel(), a.jobExec())
 	return cmd
 }
 

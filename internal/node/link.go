@@ -19,6 +19,10 @@ import (
 // a ping within twice that is left.
 const beat = 5 * time.Second
 
+// gatherNews is how long news that nobody waits for is held back, so that a job
+// of a moment costs the server two reports and not eight.
+const gatherNews = 20 * time.Millisecond
+
 // link keeps the agent's connection to the server.
 type link struct {
 	agent   *Agent
@@ -50,6 +54,7 @@ func (l *link) run(ctx context.Context) error {
 
 // serve is one connection: hello, then orders in and reports out.
 func (l *link) serve(ctx context.Context) error {
+	life := ctx // commands in jobs outlive a connection
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	conn, err := l.dial(ctx)
@@ -63,7 +68,7 @@ func (l *link) serve(ctx context.Context) error {
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	defer conn.CloseNow() // before the wait: it ends the reader
-	wg.Go(func() { cancel(l.read(ctx, conn)) })
+	wg.Go(func() { cancel(l.read(ctx, life, conn)) })
 	wg.Go(func() {
 		for sleep(ctx, beat) == nil {
 			inner, stop := context.WithTimeout(ctx, 2*beat)
@@ -75,13 +80,21 @@ func (l *link) serve(ctx context.Context) error {
 	})
 	t := time.NewTicker(beat)
 	defer t.Stop()
+	var gathered <-chan time.Time
 	for {
 		select {
 		case <-l.agent.told:
+		case <-gathered:
+		case <-l.agent.news:
+			if gathered == nil {
+				gathered = time.After(gatherNews)
+			}
+			continue
 		case <-t.C:
 		case <-ctx.Done():
 			return gone(context.Cause(ctx))
 		}
+		gathered = nil
 		if err := write(ctx, conn, l.agent.report()); err != nil {
 			// The reader knows why the server closed, if it did.
 			wg.Wait()
@@ -121,18 +134,22 @@ func (l *link) hello() nodeproto.Hello {
 	return h
 }
 
-func (l *link) read(ctx context.Context, conn *websocket.Conn) error {
+func (l *link) read(ctx, life context.Context, conn *websocket.Conn) error {
 	for {
 		_, b, err := conn.Read(ctx)
 		if err != nil {
 			return err
 		}
-		var d nodeproto.Desired
-		if err := json.Unmarshal(b, &d); err != nil {
+		var m nodeproto.Message
+		if err := json.Unmarshal(b, &m); err != nil {
 			return fmt.Errorf("read an order: %w", err)
 		}
 		l.boff = backoff{}
-		l.agent.send(ctx, Came{d})
+		if m.Exec != nil {
+			l.agent.work.Go(func() { l.agent.exec(life, *m.Exec) })
+			continue
+		}
+		l.agent.send(ctx, Came{m.Desired})
 	}
 }
 

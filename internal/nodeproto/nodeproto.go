@@ -11,6 +11,7 @@
 //	POST attempts/{attempt}/log?fence=&member=&name=&offset=   bytes appended where
 //	     offset equals the size; 200 or 409, both with LogSize
 //	PUT  attempts/{attempt}/artifacts/{path...}?fence=&member= one output file, whole
+//	GET  execs/{id}    a WebSocket for one [Exec], asked for by a [Message]
 //
 // A request whose fence is not the run's newest is answered 410: the attempt is
 // over, whatever the agent believes.
@@ -56,6 +57,53 @@ type Desired struct {
 	Revision int64    `json:"revision"`
 	Attempts []Wanted `json:"attempts,omitempty"` // every attempt that is to be here; others are forgotten once ended
 	Drain    bool     `json:"drain,omitempty"`    // take nothing new; say Empty when nothing is left
+}
+
+// Message is what a server sends: orders, or with Exec set (and nothing else)
+// the wish for one command. An agent that does not know Exec sees orders of
+// term 0, which are older than any.
+type Message struct {
+	Desired
+	Exec *Exec `json:"exec,omitempty"`
+}
+
+// Exec asks for a command in the world of an attempt that runs. The agent dials
+// [Path]+"execs/"+ID and carries the command's bytes as binary messages: one
+// byte that is a [Channel], then the bytes.
+type Exec struct {
+	ID       string   `json:"id"` // secret, unguessable
+	Attempt  string   `json:"attempt"`
+	Argv     []string `json:"argv"`
+	Terminal bool     `json:"terminal,omitempty"`
+	Term     string   `json:"term,omitempty"` // kind of terminal, for TERM
+	Rows     int      `json:"rows,omitempty"`
+	Cols     int      `json:"cols,omitempty"`
+}
+
+// Channel says what the bytes of a message of an [Exec] are.
+type Channel byte
+
+// The first three go to the command, the others come from it. With a terminal
+// all output is Stdout.
+const (
+	Stdin    Channel = 0
+	StdinEnd Channel = 1 // no bytes
+	Resize   Channel = 2 // ExecSize as JSON
+	Stdout   Channel = 3
+	Stderr   Channel = 4
+	ExecOver Channel = 5 // ExecEnd as JSON; the last message
+)
+
+// ExecSize is the size of a terminal, in characters.
+type ExecSize struct {
+	Rows int `json:"rows"`
+	Cols int `json:"cols"`
+}
+
+// ExecEnd is how a command ended.
+type ExecEnd struct {
+	Code  int    `json:"code"`            // 128+n for signal n; 126, 127: not started
+	Error string `json:"error,omitempty"` // why it was not started, or not to its end
 }
 
 // Wanted is one attempt that a node is to run, or to stop.

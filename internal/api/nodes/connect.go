@@ -55,7 +55,9 @@ func (s *server) connect(w http.ResponseWriter, r *http.Request) (int, any, erro
 	for _, words := range h.Warnings {
 		s.Log.WarnContext(ctx, "node warned", "node", node, "warning", words)
 	}
-	s.pump(ctx, cancel, conn, session)
+	execs, detach := s.Execs.Attach(node)
+	defer detach()
+	s.pump(ctx, cancel, conn, session, execs)
 	return 0, nil, nil
 }
 
@@ -83,7 +85,7 @@ func refusal(err error) (websocket.StatusCode, string) {
 }
 
 // pump carries orders out and reports in until either side ends.
-func (s *server) pump(ctx context.Context, cancel context.CancelFunc, conn *websocket.Conn, session Session) {
+func (s *server) pump(ctx context.Context, cancel context.CancelFunc, conn *websocket.Conn, session Session, execs <-chan nodeproto.Exec) {
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	defer conn.CloseNow() // before the wait: it ends the reader
@@ -129,7 +131,11 @@ func (s *server) pump(ctx context.Context, cancel context.CancelFunc, conn *webs
 				conn.Close(nodeproto.CloseSuperseded, "there is a newer connection")
 				return
 			}
-			if send(ctx, conn, d) != nil {
+			if send(ctx, conn, nodeproto.Message{Desired: d}) != nil {
+				return
+			}
+		case x := <-execs:
+			if send(ctx, conn, nodeproto.Message{Exec: &x}) != nil {
 				return
 			}
 		case <-ctx.Done():
@@ -138,8 +144,8 @@ func (s *server) pump(ctx context.Context, cancel context.CancelFunc, conn *webs
 	}
 }
 
-func send(ctx context.Context, conn *websocket.Conn, d nodeproto.Desired) error {
-	b, err := json.Marshal(d)
+func send(ctx context.Context, conn *websocket.Conn, m nodeproto.Message) error {
+	b, err := json.Marshal(m)
 	if err != nil {
 		return err
 	}

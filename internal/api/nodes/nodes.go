@@ -48,6 +48,12 @@ type Sessions interface {
 	Connect(ctx context.Context, h nodeproto.Hello) (Session, error)
 }
 
+// Execs brings the commands that are wanted in a node's jobs, while its agent
+// is connected.
+type Execs interface {
+	Attach(node string) (wanted <-chan nodeproto.Exec, detach func())
+}
+
 // Rows reads what is stored.
 type Rows interface {
 	View() *pool.View
@@ -76,7 +82,7 @@ type Workspaces interface {
 	Lookup(ctx context.Context, id string) (workspaces.Info, error)
 }
 
-// Services is what the routes need. All fields but Log are required.
+// Services is what the routes need. All fields but Execs and Log are required.
 type Services struct {
 	Tokens     Tokens
 	Sessions   Sessions
@@ -84,9 +90,14 @@ type Services struct {
 	Blobs      Blobs
 	Assets     Assets
 	Workspaces Workspaces
+	Execs      Execs            // default: none are brought
 	Now        func() time.Time // site clock
 	Log        *slog.Logger     // default: slog.Default()
 }
+
+type noExecs struct{}
+
+func (noExecs) Attach(string) (<-chan nodeproto.Exec, func()) { return nil, func() {} }
 
 // server answers the routes.
 type server struct{ Services }
@@ -96,6 +107,9 @@ type server struct{ Services }
 func Register(reg arm.Registrar, s Services) {
 	if s.Log == nil {
 		s.Log = slog.Default()
+	}
+	if s.Execs == nil {
+		s.Execs = noExecs{}
 	}
 	v := &server{s}
 	reg.Public("GET "+nodeproto.Path+"connect", v.connect)

@@ -49,6 +49,11 @@ type attempt struct {
 	grace   <-chan time.Time
 	again   <-chan time.Time // while killing
 	failure string           // why there never was a process
+
+	thread   *thread // in the job's world
+	oomScore string  // of the job's processes
+	visits   chan string
+	visitors visitors
 }
 
 // run does the whole work of a shim. An error means that no record was written.
@@ -71,7 +76,7 @@ func run(dir string) error {
 		return fmt.Errorf("become subreaper: %w", err)
 	}
 	syscall.Umask(0o022)
-	a := &attempt{dir: dir, events: make(chan Event, 16)}
+	a := &attempt{dir: dir, events: make(chan Event, 16), visits: make(chan string)}
 	if err := readJSON(filepath.Join(dir, "spec.json"), &a.spec); err != nil {
 		return err
 	}
@@ -117,6 +122,8 @@ func (a *attempt) live() error {
 			done = a.do(a.machine.Step(Event{Overdue: true}))
 		case <-a.again:
 			done = a.do(a.machine.Step(Event{Reaped: true}))
+		case name := <-a.visits:
+			a.visit(name)
 		}
 	}
 	return a.finish()
@@ -165,13 +172,14 @@ func (a *attempt) reap() {
 			}
 			a.events <- Event{Exited: true, Code: code, At: now()}
 		default:
+			a.left(pid, ws)
 			a.events <- Event{Reaped: true}
 		}
 	}
 }
 
-// watchSignals tells of stop.json, and of SIGTERM: the machine goes down. The
-// other signals that end programs by default are for our job, not for us.
+// watchSignals tells of stop.json and of visits, and of SIGTERM: the machine goes
+// down. The other signals that end programs by default are for our job, not for us.
 func (a *attempt) watchSignals() error {
 	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC)
 	if err != nil {
@@ -183,11 +191,17 @@ func (a *attempt) watchSignals() error {
 	go func() {
 		var buf [4096]byte
 		for {
-			if _, err := unix.Read(fd, buf[:]); err != nil && !errors.Is(err, unix.EINTR) {
+			n, err := unix.Read(fd, buf[:])
+			if err != nil && !errors.Is(err, unix.EINTR) {
 				return
 			}
 			if w, ok := a.wish(); ok {
 				a.events <- Event{Stop: w.Cause, Grace: w.Grace}
+			}
+			for _, name := range arrivals(buf[:max(n, 0)]) {
+				if strings.HasPrefix(name, visitPrefix) {
+					a.visits <- name
+				}
 			}
 		}
 	}()

@@ -21,6 +21,7 @@ import (
 // (version 1) waits for all CPUs, so a thread enters while we do the rest.
 func (a *attempt) start() error {
 	t := newThread()
+	a.thread = t
 	var leave func()
 	entered := make(chan error, 1)
 	go func() {
@@ -59,11 +60,16 @@ func (a *attempt) start() error {
 	}
 	// From here on the machine may take the job rather than us; the job itself was
 	// forked before, with what the node gave.
+	if score, err := os.ReadFile("/proc/self/oom_score_adj"); err == nil {
+		a.oomScore = string(score)
+	}
 	_ = os.WriteFile("/proc/self/oom_score_adj", []byte("-900"), 0)
 	s.Process, s.Started = a.main, now()
 	// On a full disk the job goes on without: it runs, so nothing may say that it
 	// could not be started, or it would be started a second time beside this one.
 	_ = writeJSON(filepath.Join(a.dir, "started.json"), s, false)
+	_, _ = unix.Write(goFD, []byte{1}) // the agent may be gone: that is all the same to us
+	unix.Close(goFD)
 	return nil
 }
 
@@ -78,7 +84,6 @@ func (a *attempt) leaveToGo() error {
 		if errors.Is(err, unix.EINTR) {
 			continue
 		}
-		unix.Close(goFD)
 		if n != 1 {
 			return errNoLeave
 		}
@@ -155,10 +160,20 @@ func (a *attempt) fork() error {
 		return err
 	}
 	defer null.Close()
+	attr := a.attr([]uintptr{null.Fd(), uintptr(a.log.w), uintptr(a.log.w)})
+	attr.Env = append(a.spec.Env, marker+"="+a.dir)
+	if a.main, err = a.spawn(a.spec.Argv, attr); err != nil {
+		return err
+	}
+	a.log.started()
+	return nil
+}
+
+// attr is how every process of the job is started, but for its environment.
+func (a *attempt) attr(files []uintptr) *syscall.ProcAttr {
 	attr := &syscall.ProcAttr{
 		Dir:   a.spec.Dir,
-		Env:   append(a.spec.Env, marker+"="+a.dir),
-		Files: []uintptr{null.Fd(), uintptr(a.log.w), uintptr(a.log.w)},
+		Files: files,
 		Sys:   &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGKILL},
 	}
 	if a.user != nil {
@@ -169,20 +184,24 @@ func (a *attempt) fork() error {
 			attr.Sys.UseCgroupFD, attr.Sys.CgroupFD = true, fd
 		}
 	}
+	return attr
+}
+
+// spawn starts a program of the job. It runs on the thread that is in the world.
+func (a *attempt) spawn(argv []string, attr *syscall.ProcAttr) (pid int, err error) {
 	// Whoever started our node may have blocked signals (Slurm blocks SIGTERM).
 	var none unix.Sigset_t
 	if err := unix.PthreadSigmask(unix.SIG_SETMASK, &none, nil); err != nil {
-		return fmt.Errorf("unblock signals: %w", err)
+		return 0, fmt.Errorf("unblock signals: %w", err)
 	}
-	program, err := lookPath(a.spec.Argv[0], a.spec.Env)
+	program, err := lookPath(argv[0], attr.Env)
 	if err != nil {
-		return err
+		return 0, err
 	}
-	if a.main, err = syscall.ForkExec(program, a.spec.Argv, attr); err != nil {
-		return explain(a.spec, program, err)
+	if pid, err = syscall.ForkExec(program, argv, attr); err != nil {
+		return 0, explain(a.spec, program, err)
 	}
-	a.log.started()
-	return nil
+	return pid, nil
 }
 
 // give makes a user the owner of a tree. Nobody else can change it meanwhile: no
