@@ -132,6 +132,7 @@ func (s *server) engine() *local.Engine {
 		Dir:             filepath.Join(s.conf.Data, "nodes"),
 		Server:          filepath.Join(s.conf.Data, "server.json"),
 		Cache:           filepath.Join(s.conf.Data, "cache"),
+		Readable:        s.conf.Local.Readable,
 		EndAttempt:      node.EndAttempt,
 		NvidiaSMI:       s.conf.Local.NvidiaSMI,
 		NoOversubscribe: !s.conf.Local.Oversubscribe,

@@ -72,7 +72,7 @@ func serve(ctx context.Context, dir string, log *slog.Logger) error {
 		ca = ""
 	}
 	run, err := runner.New(runner.Config{
-		Cache: cfg.Cache, Hide: []string{filepath.Dir(cfg.Server)}, CA: ca, GPUs: cfg.GPUs,
+		Cache: cfg.Cache, Hide: []string{filepath.Dir(cfg.Server)}, Read: cfg.Readable, CA: ca, GPUs: cfg.GPUs,
 	})
 	if err != nil {
 		return fmt.Errorf("look at the machine: %w", err)

@@ -15,9 +15,10 @@ type Config struct {
 	Node         string     `json:"node"`
 	Cluster      string     `json:"cluster"` // name, for people
 	Installation string     `json:"installation"`
-	Token        string     `json:"token"`  // bearer
-	Server       string     `json:"server"` // path of the file that says where the server is (Server)
-	Cache        string     `json:"cache"`  // folder shared by the machine's nodes: envs/, snapshots/
+	Token        string     `json:"token"`              // bearer
+	Server       string     `json:"server"`             // path of the file that says where the server is (Server)
+	Cache        string     `json:"cache"`              // folder shared by the machine's nodes: envs/, snapshots/
+	Readable     []string   `json:"readable,omitempty"` // further paths that jobs may read, as data sets
 	Size         fleet.Size `json:"size"`
 	LowPriority  bool       `json:"lowPriority,omitempty"`
 	GPUs         []string   `json:"gpus,omitempty"`     // UUIDs of those that are this node's alone

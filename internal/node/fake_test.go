@@ -32,6 +32,8 @@ type site struct {
 	dir string // holds server.json
 	srv *httptest.Server
 
+	readable []string // of the node
+
 	mu        sync.Mutex
 	desired   nodeproto.Desired
 	order     nodeproto.Order

@@ -41,6 +41,7 @@ func newProcess(t *testing.T, s *site) *process {
 	}
 	s.write("nodes/n-0/node.json", node.Config{
 		Node: "n-0", Installation: "i", Token: "secret", Server: filepath.Join(s.dir, "server.json"), Cache: filepath.Join(s.dir, "cache"),
+		Readable: s.readable,
 	})
 	p.begin()
 	t.Cleanup(func() {
@@ -95,6 +96,32 @@ func TestARealJobRunsAndIsDelivered(t *testing.T) {
 	}
 	if got := s.artifacts["outputs/model"]; got != "weights\n" {
 		t.Fatalf("artifacts = %v", s.artifacts)
+	}
+}
+
+func TestARealJobReadsWhatTheNodeMayShow(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	for _, name := range []string{"shown", "closed"} {
+		dir := filepath.Join(t.TempDir(), name)
+		if err := os.Mkdir(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, "data"), []byte("rows\n"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if name == "shown" {
+			s.readable = []string{dir}
+			command(s, "cat "+dir+"/data")
+		} else {
+			s.order.Task.Command += "; ! cat " + dir + "/data"
+		}
+	}
+	p := newProcess(t, s)
+	s.want(give(wanted("r.1", 1)))
+	exit := p.awaitPhase("r.1", queue.Ended)
+	if got := s.logOf("r.1 user_logs/std_log.txt"); exit.Code != 0 || !strings.HasPrefix(got, "rows\n") || strings.Count(got, "rows") != 1 {
+		t.Fatalf("exit %+v, log %q: want what is readable, and no more", exit, got)
 	}
 }
 

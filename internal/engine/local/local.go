@@ -41,6 +41,8 @@ type Engine struct {
 	Dir    string // holds a folder for each node; made when needed
 	Server string // path of the file that tells agents where the server is
 	Cache  string // folder that the machine's nodes share
+	// Readable are further paths that jobs on the nodes may read; default: none.
+	Readable []string
 	// EndAttempt makes whatever runs in an attempt's folder go and returns when
 	// that is proved: node/shim's, which this room may not import. Required.
 	EndAttempt func(ctx context.Context, dir string) error
@@ -68,6 +70,7 @@ type record struct {
 	Token        string     `json:"token"`
 	Server       string     `json:"server"`
 	Cache        string     `json:"cache"`
+	Readable     []string   `json:"readable,omitempty"`
 	Size         fleet.Size `json:"size"`
 	LowPriority  bool       `json:"lowPriority,omitempty"`
 	GPUs         []string   `json:"gpus,omitempty"`
@@ -144,7 +147,7 @@ func (e *Engine) makeFolder(ctx context.Context, spec engine.Spec) error {
 	}
 	r := record{
 		Node: spec.Node, Cluster: spec.Cluster, Installation: spec.Installation, Token: spec.Token,
-		Server: e.Server, Cache: e.Cache, Size: spec.Size, LowPriority: spec.LowPriority,
+		Server: e.Server, Cache: e.Cache, Readable: e.Readable, Size: spec.Size, LowPriority: spec.LowPriority,
 		Boot: bootID(), Launched: sinceBoot(),
 	}
 	if err := e.room(ctx, spec, &r); err != nil {

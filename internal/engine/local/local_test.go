@@ -148,7 +148,7 @@ func kill(t *testing.T, e *local.Engine, node string) {
 // nodeJSON reads what the agent is told.
 func nodeJSON(t *testing.T, e *local.Engine, node string) (v struct {
 	Node, Token, Server, Cache string
-	GPUs, Warnings             []string
+	GPUs, Warnings, Readable   []string
 }) {
 	t.Helper()
 	path := filepath.Join(e.Dir, node, "node.json")
@@ -168,10 +168,14 @@ func nodeJSON(t *testing.T, e *local.Engine, node string) (v struct {
 func TestAgentIsToldWhatItNeeds(t *testing.T) {
 	t.Parallel()
 	e, _ := open(t)
+	e.Readable = []string{"/data"}
 	if err := e.Launch(t.Context(), enginetest.Spec("a-0")); err != nil {
 		t.Fatal(err)
 	}
 	got := nodeJSON(t, e, "a-0")
+	if len(got.Readable) != 1 || got.Readable[0] != "/data" {
+		t.Errorf("node.json lets jobs read %q, want /data", got.Readable)
+	}
 	if got.Node != "a-0" || got.Token != "token-of-a-0" || got.Server != e.Server || got.Cache != e.Cache {
 		t.Fatalf("node.json = %+v, want the node, its token, and where server and cache are", got)
 	}
