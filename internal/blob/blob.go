@@ -345,6 +345,9 @@ func (w *walk) dir(path, base string) (more bool, err error) {
 		return false, err
 	}
 	names, err := d.Readdirnames(-1)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = nil // pruned after it was opened
+	}
 	if err = errors.Join(err, d.Close()); err != nil {
 		return false, err
 	}

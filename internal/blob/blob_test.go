@@ -145,3 +145,34 @@ func BenchmarkGet64KB(b *testing.B) {
 		_ = r.Close()
 	}
 }
+
+func TestListWhileFoldersComeAndGo(t *testing.T) {
+	t.Parallel()
+	s := open(t, t.TempDir())
+	var all sync.WaitGroup
+	for n := range 2 {
+		all.Go(func() {
+			for range 80 {
+				key := fmt.Sprintf("c/deep/down/%d", n)
+				if _, err := s.Put(t.Context(), key, strings.NewReader("x"), blob.Meta{}); err != nil {
+					t.Error(err)
+				}
+				if err := s.Delete(t.Context(), key); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	done := make(chan struct{})
+	go func() { all.Wait(); close(done) }()
+	for {
+		select {
+		case <-done:
+			return
+		default:
+			if _, err := s.List(t.Context(), "c/deep/", "", 0); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+}
