@@ -488,6 +488,32 @@ func values(list ...string) []json.RawMessage {
 	return out
 }
 
+func TestMetricsComeInTheOrderOfLogging(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.submit("j")
+	for _, second := range []int{2, 1, 3} { // SDK v1 sends from several threads
+		b := jobs.Batch{Metric: jobs.Metric{Name: "m"}, Values: []json.RawMessage{
+			json.RawMessage(fmt.Sprintf(`{"metricId":"id%d","createdUtc":"2026-11-23T01:00:0%d.5Z","data":{"m":%d}}`, second, second, second)),
+		}}
+		if err := w.s.Append(t.Context(), me, w.ws, "j", []jobs.Batch{b}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b, _, err := w.s.Values(t.Context(), w.ws, "j", "m", "", time.Time{}, time.Time{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, v := range b.Values {
+		if want := fmt.Sprintf(`{"m":%d}`, i+1); !strings.Contains(string(v), want) {
+			t.Errorf("value %d is %s, want %s", i, v, want)
+		}
+	}
+	if len(b.Values) != 3 {
+		t.Errorf("%d values, want 3", len(b.Values))
+	}
+}
+
 func TestMetricsKeepTheirOrder(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

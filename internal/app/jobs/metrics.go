@@ -121,7 +121,17 @@ func (s *Service) metricValues(ctx context.Context, p access.Principal, id, name
 	if err != nil {
 		return nil, fault.Coded(fault.Invalid, "InvalidMetric", name, "The values of %q are not valid JSON.", name)
 	}
-	return []row.Change{row.Create(row.Document{Kind: row.Metric, ID: key.ID, Parent: id, Sort: s.arrival.next(now), Body: text, Created: now, Modified: now, By: p.ID})}, nil
+	return []row.Change{row.Create(row.Document{Kind: row.Metric, ID: key.ID, Parent: id, Sort: row.SortTime(loggedAt(values[0], now)) + "-" + s.arrival.next(now), Body: text, Created: now, Modified: now, By: p.ID})}, nil
+}
+
+// loggedAt is when a value was logged: SDK v1 sends what it gathered from several
+// threads, so that the order of arrival is not the order of logging.
+func loggedAt(value json.RawMessage, now time.Time) time.Time {
+	var v struct{ CreatedUtc time.Time }
+	if json.Unmarshal(value, &v) != nil || v.CreatedUtc.Year() < 1970 || v.CreatedUtc.Year() > 9999 {
+		return now
+	}
+	return v.CreatedUtc
 }
 
 // batchID tells a batch by its first value's metricId.
@@ -191,7 +201,7 @@ func (s *Service) Metrics(ctx context.Context, w Workspace, run, after string) (
 	return out, page.Next, nil
 }
 
-// Values returns a page of a metric's values, in the order they came; start and
+// Values returns a page of a metric's values, in the order they were logged; start and
 // end, where set, bound their createdUtc.
 func (s *Service) Values(ctx context.Context, w Workspace, run, name, after string, start, end time.Time) (b Batch, next string, err error) {
 	f, err := s.find(ctx, docID(w, run), run)
