@@ -269,8 +269,9 @@ func (s *Service) fail(ctx context.Context, f *found, h Happening) ([]row.Change
 	return []row.Change{row.Update(st, rec.Rev)}, nil
 }
 
-// Delete removes a run that has ended, with its metrics. Its files stay until
-// they are pruned. A run that is not there is gone already: removed is false.
+// Delete removes a run that has ended, with its metrics and the names of its files:
+// another run of its name must not find them. A run that is not there is gone
+// already: removed is false.
 func (s *Service) Delete(ctx context.Context, p access.Principal, w Workspace, name string) (removed bool, err error) {
 	if err := ownRun(p, "delete jobs"); err != nil {
 		return false, err
@@ -292,6 +293,9 @@ func (s *Service) Delete(ctx context.Context, p access.Principal, w Workspace, n
 	if err := s.dropMetrics(ctx, f.doc.ID); err != nil {
 		return false, err
 	}
+	if err := s.dropArtifacts(ctx, w, f.body.Name); err != nil {
+		return false, err
+	}
 	changes := []row.Change{
 		row.Drop(f.doc.Key()), row.Drop(row.Key{Kind: row.Task, ID: f.body.Run}), row.Drop(row.Key{Kind: row.Run, ID: f.body.Run}),
 		row.Drop(row.Key{Kind: row.RunStatus, ID: f.body.Run}), s.event(p, f.doc.ID, "delete", ""),
@@ -307,4 +311,21 @@ func (s *Service) Delete(ctx context.Context, p access.Principal, w Workspace, n
 		return false, fmt.Errorf("delete run %s: %w", name, err)
 	}
 	return true, nil
+}
+
+// dropArtifacts forgets the files of a run.
+func (s *Service) dropArtifacts(ctx context.Context, w Workspace, name string) error {
+	for {
+		page, err := s.Store.List(ctx, row.Query{Kind: row.Artifact, Parent: w.Key() + "/artifacts/" + strings.ToLower("dcid."+name)})
+		if err != nil || len(page.Records) == 0 {
+			return err
+		}
+		changes := make([]row.Change, len(page.Records))
+		for i, r := range page.Records {
+			changes[i] = row.Drop(r.Row.Key())
+		}
+		if _, err := s.Store.Commit(ctx, changes...); err != nil {
+			return fmt.Errorf("drop artifacts of %s: %w", name, err)
+		}
+	}
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/ebb-compute/ebb/internal/app/apptest"
+	"github.com/ebb-compute/ebb/internal/app/assets"
 	"github.com/ebb-compute/ebb/internal/app/jobs"
 	"github.com/ebb-compute/ebb/internal/core/access"
 	"github.com/ebb-compute/ebb/internal/core/fleet"
@@ -579,10 +580,14 @@ func TestDelete(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.move(j, queue.Failed)
+	files := &assets.Service{Store: w.store, Now: time.Now, NewID: func() string { return "event" }}
+	if err := files.Record(t.Context(), me, assets.Place{ID: w.ws.ID, GUID: w.ws.GUID}, j.Container(), "outputs/model", "outputs/log"); err != nil {
+		t.Fatal(err)
+	}
 	if removed, err := w.s.Delete(t.Context(), me, w.ws, "j"); err != nil || !removed {
 		t.Fatalf("Delete = %v, %v", removed, err)
 	}
-	for _, k := range []row.Kind{row.Job, row.Run, row.RunStatus, row.Task, row.Metric} {
+	for _, k := range []row.Kind{row.Job, row.Run, row.RunStatus, row.Task, row.Metric, row.Artifact} {
 		if n := len(w.store.Rows(k)); n != 0 {
 			t.Errorf("%d %s rows are left", n, k)
 		}
