@@ -39,6 +39,7 @@ type definition struct {
 	Configuration json.RawMessage
 	SnapshotID    string `json:"SnapshotId"`
 	ParentRunID   string `json:"ParentRunId"`
+	enclosed      bool   // the code came in the request
 }
 
 func (h *server) postSnapshotRun(_ http.ResponseWriter, r *request) (int, any, error) {
@@ -74,6 +75,7 @@ func (h *server) submit(r *request, d definition) (int, any, error) {
 		return 0, nil, err
 	}
 	in.Name, in.Experiment, in.Code, in.Parent = arm.Query(r.Request, "runId"), experiment, d.SnapshotID, d.ParentRunID
+	in.Enclosed = d.enclosed
 	p := arm.Caller(r.Context())
 	j, _, err := h.Jobs.Submit(r.Context(), p, r.w, in)
 	if err != nil {
@@ -155,6 +157,7 @@ func (h *server) postStartRun(_ http.ResponseWriter, r *request) (code int, body
 		return 0, nil, err
 	}
 	// Named by its content, the archive sent again is the same snapshot, and so the same run.
+	d.enclosed = true
 	d.SnapshotID = uuid.NewSHA1(uuid.NameSpaceOID, append(guid, r.w.GUID...)).String()
 	if err := h.Assets.ImportZip(r.Context(), arm.Caller(r.Context()), r.place(), d.SnapshotID, archive, size, maxUnzipped); err != nil {
 		return 0, nil, err

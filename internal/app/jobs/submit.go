@@ -43,6 +43,7 @@ type Submission struct {
 	Script      string
 	Arguments   []string
 	Code        string // guid of the snapshot; empty: none
+	Enclosed    bool   `json:",omitempty"` // the code came with the request; the client names a snapshot of its own
 	Variables   map[string]string
 	Environment queue.Environment
 	Framework   string
@@ -158,7 +159,7 @@ func (s *Service) create(ctx context.Context, p access.Principal, w Workspace, i
 		body.DisplayName = in.Name
 	}
 	put(&body.Properties, "_azureml.ComputeTargetType", "amlctrain") // as the service marks runs of an AmlCompute
-	if in.Code != "" {
+	if in.Code != "" && !in.Enclosed {
 		put(&body.Properties, "ContentSnapshotId", in.Code)
 	}
 	if err := s.adopt(ctx, w, &body, in.Parent); err != nil {
