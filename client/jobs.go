@@ -124,9 +124,14 @@ func (s Jobs) Get(ctx context.Context, name string) (Job, error) {
 // Create submits a job; it is on the server's disk when this returns. The same
 // name and body again is the same job; another body is refused.
 func (s Jobs) Create(ctx context.Context, name string, want Job) (Job, error) {
-	var got Job
-	_, err := s.c.Do(ctx, http.MethodPut, s.path(name), want, &got)
+	got, _, err := s.Submit(ctx, name, want)
 	return got, err
+}
+
+// Submit is [Jobs.Create], and tells whether the job was there already.
+func (s Jobs) Submit(ctx context.Context, name string, want Job) (got Job, existed bool, err error) {
+	a, err := s.c.Do(ctx, http.MethodPut, s.path(name), want, &got)
+	return got, a.Status == http.StatusOK, err
 }
 
 // Cancel asks for a job's end. The operation ends when the job has.

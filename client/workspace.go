@@ -68,8 +68,8 @@ func (c *Client) Usages(ctx context.Context, region string) iter.Seq2[Usage, err
 // Prune says what of the server's old files may go: of the kinds named, what
 // is older than an age, and then the oldest until no more than a size is left.
 type Prune struct {
-	Kinds            []string `json:"kinds"`                      // logs, envs, snapshots
-	OlderThanSeconds int64    `json:"olderThanSeconds,omitempty"` // 0: any age
+	Kinds            []string `json:"kinds"`                      // logs, envs, snapshots, cache, blocks, events
+	OlderThanSeconds int64    `json:"olderThanSeconds,omitempty"` // 0: any age, or with MaxSizeBytes no matter which
 	MaxSizeBytes     *int64   `json:"maxSizeBytes,omitempty"`     // per kind; nil: any size
 	DryRun           bool     `json:"dryRun"`
 }

@@ -194,6 +194,11 @@ func (a *app) explain(err error) string {
 		return "the server's certificate is not of the CA that the client file names: " + bad.Err.Error() +
 			".\nIs another server at this address, or was the server's data made anew? --client or EBB_CLIENT names another client file."
 	}
+	if e, ok := errors.AsType[*client.Error](err); ok {
+		if words, ok := shortened(e); ok {
+			return words
+		}
+	}
 	if e, ok := errors.AsType[*client.Error](err); ok && e.RequestID != "" && e.Status >= 500 {
 		return err.Error() + "\nThe server's log has more under request " + e.RequestID + "."
 	}

@@ -80,9 +80,12 @@ func (a *app) createJob(ctx context.Context, f *jobFlags) error {
 	if err != nil {
 		return err
 	}
-	made, err := c.Jobs().Create(ctx, spec.Name, want)
+	made, existed, err := c.Jobs().Submit(ctx, spec.Name, want)
 	if err != nil {
 		return a.explainCompute(ctx, c, spec.computeName(), err)
+	}
+	if existed && !a.waits { // after a wait it may be our own first try
+		fmt.Fprintf(a.Stderr, "%s was submitted before, with the same body: it is %s, and nothing new was started.\n", spec.Name, made.Properties.Status)
 	}
 	if !f.stream {
 		return a.print(jobShape(made))

@@ -174,15 +174,17 @@ func (a *app) inRegion(ctx context.Context, location string, do func(context.Con
 func (a *app) pruneCommand() *cobra.Command {
 	var p client.Prune
 	var age, size string
-	kinds := []string{"logs", "envs", "snapshots"}
+	kinds := []string{"logs", "envs", "snapshots", "cache"}
 	cmd := &cobra.Command{
-		Use:   "prune [logs] [envs] [snapshots]",
+		Use:   "prune [logs] [envs] [snapshots] [cache]",
 		Short: "Remove old logs, environments and code snapshots from the server",
 		Long: `Remove old logs, environments and code snapshots from the server.
 
-Without a kind, all three. What is older than --older-than goes; then, with
+Without a kind, all four. What is older than --older-than goes; then, with
 --max-size, the oldest of each kind until no more than that is left. What a
-job that is not over needs always stays.`,
+job that is not over needs always stays. Of a pruned log one line stays that
+says so; a client that knows a pruned snapshot must send the code anew; cache
+is the nodes' copies of code, which are fetched again when needed.`,
 		Example: `  ebb prune --older-than 30d --dry-run
   ebb prune logs --older-than 7d
   ebb prune envs --max-size 20G`,
