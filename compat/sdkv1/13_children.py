@@ -40,7 +40,7 @@ for step in range(3):
 run.log("word", "a text")
 run.log("yes", True)
 pathlib.Path("plot.png").write_bytes(b"\x89PNG\r\n\x1a\n")
-run.log_image("image", path="plot.png")
+run.log_image("image", path="./plot.png")
 for i in range(300):
     run.log("many", i)
 run.complete()
@@ -48,7 +48,7 @@ metrics = run.get_metrics()
 assert metrics["table"] == {"x": [1, 2], "y": [3.5, 4]}, metrics["table"]
 assert metrics["stepped"] == [0, 2, 4] and metrics["word"] == "a text" and metrics["yes"] in (True, "True"), metrics
 assert metrics["many"] == list(range(300)), len(metrics["many"])
-assert "image" in metrics and any("image" in name for name in run.get_file_names()), run.get_file_names()
+assert "plot.png" in run.get_file_names() and "plot.png" in str(metrics["image"]), metrics
 assert any("confusion" in name for name in metrics), metrics.keys()
 experiment.set_tags({"about": "children"})
 assert Experiment(ws, "children").tags == {"about": "children"}

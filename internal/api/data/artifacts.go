@@ -282,7 +282,9 @@ func (h *server) createArtifacts(_ http.ResponseWriter, r *request) (int, any, e
 	paths := make([]string, len(in.Paths))
 	for i, p := range in.Paths {
 		paths[i] = p.Path
-		asked[strings.Trim(p.Path, "/")] = p.Path
+		if clean, err := assets.CleanPath(p.Path); err == nil { // one that is not is refused below
+			asked[clean] = p.Path
+		}
 	}
 	made, refused, err := h.Assets.CreateArtifacts(r.Context(), arm.Caller(r.Context()), r.place(), j.Container(), paths)
 	if err != nil {

@@ -56,9 +56,14 @@ func ArtifactKey(w Place, container, path string) string {
 	return prefix + ".opaque/" + hex.EncodeToString(sum[:20])
 }
 
-// CleanPath checks an artifact's path and returns it without slashes around it.
+// CleanPath checks an artifact's path and returns it without slashes around it
+// and without the "./" that it may begin with: SDK v1's log_image and upload_file
+// pass on what the user wrote.
 func CleanPath(path string) (string, error) {
 	path = strings.Trim(path, "/")
+	for strings.HasPrefix(path, "./") {
+		path = strings.TrimLeft(path[1:], "/")
+	}
 	if err := checkPath(path); err != nil {
 		return "", fault.Coded(fault.Invalid, "InvalidArtifactPath", "path", "The artifact path %.200q is not a relative path of plain names.", path)
 	}

@@ -514,3 +514,17 @@ func TestEnvironmentVersionsRace(t *testing.T) {
 		t.Errorf("versions given: %v", seen)
 	}
 }
+
+func TestCleanPath(t *testing.T) {
+	t.Parallel()
+	for path, want := range map[string]string{"a/b.txt": "a/b.txt", "/a/": "a", "./a": "a", ".//./a/b": "a/b", ".a": ".a"} {
+		if got, err := assets.CleanPath(path); err != nil || got != want {
+			t.Errorf("%q is %q, %v; want %q", path, got, err, want)
+		}
+	}
+	for _, path := range []string{"", ".", "./", "..", "./../a", "a/./b", "a//b", "../a"} {
+		if got, err := assets.CleanPath(path); !errors.Is(err, fault.Invalid) {
+			t.Errorf("%q was taken as %q", path, got)
+		}
+	}
+}
