@@ -8,4 +8,8 @@ if out=$(ebb ml computetarget create amlcompute -n cpu --min-nodes 1 --max-nodes
 fi
 echo "$out" | grep -q "az ml"
 ebb compute create --name cpu --min-instances 1 --max-instances 1 --size STANDARD_D3_V2 --location westus2
-ebb compute show --name cpu --output json
+got() { ebb compute show --name cpu --query "$1" --output tsv; }
+test "$(got size)" = STANDARD_D3_V2
+test "$(got location)" = westus2
+test "$(got min_instances),$(got max_instances)" = 1,1
+test "$(got provisioning_state)" = Succeeded

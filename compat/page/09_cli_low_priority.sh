@@ -8,4 +8,7 @@ if out=$(ebb ml computetarget create amlcompute --name lowpriocluster --vm-size 
 fi
 echo "$out" | grep -q "az ml"
 ebb compute create --name lowpriocluster --size Standard_NC6 --max-instances 5 --tier low_priority
-ebb compute show --name lowpriocluster --output json
+got() { ebb compute show --name lowpriocluster --query "$1" --output tsv; }
+test "$(got tier)" = low_priority
+test "$(got max_instances)" = 5
+got size | grep -qi '^standard_nc6$'

@@ -50,7 +50,11 @@ limited.wait_for_completion(raise_on_error=False)
 assert limited.get_status() in ("Canceled", "Failed"), limited.get_status()
 assert "2" in str(limited.get_details()) and "time" in str(limited.get_details()).lower()
 
-(src / "wait.py").unlink()
-missing = submit("fail.py")
+missing = Experiment(ws, "failures").submit(
+    ScriptRunConfig(source_directory=str(src), command=["python", "nowhere.py"], compute_target=cluster, environment=env)
+)
 missing.wait_for_completion(raise_on_error=False)
 assert missing.get_status() == "Failed"
+error = missing.get_details()["error"]["error"]
+assert "nowhere.py" in error["message"], error
+print(error["message"])
