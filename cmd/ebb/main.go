@@ -2,7 +2,8 @@
 // attempt, and the command line. It wires; it decides nothing.
 //
 // Start at [serve] for the server. node and shim are dispatched before anything
-// else is looked at: a machine starts many of them.
+// else is looked at: a machine starts many of them. Shims never get as far as
+// main: package early has them.
 package main
 
 import (
@@ -11,20 +12,15 @@ import (
 
 	"github.com/ebb-compute/ebb/internal/cli"
 	"github.com/ebb-compute/ebb/internal/node"
-	"github.com/ebb-compute/ebb/internal/node/shim"
+	_ "github.com/ebb-compute/ebb/internal/node/shim/early"
 )
 
 // version is set by the linker.
 var version = "dev"
 
 func main() {
-	if len(os.Args) > 1 {
-		switch os.Args[1] {
-		case "node":
-			os.Exit(node.Main(os.Args[2:]))
-		case "shim":
-			os.Exit(shim.Main(os.Args[2:]))
-		}
+	if len(os.Args) > 1 && os.Args[1] == "node" {
+		os.Exit(node.Main(os.Args[2:]))
 	}
 	os.Exit(cli.Run(context.Background(), cli.Options{Version: version, Serve: serve}, os.Args[1:]))
 }

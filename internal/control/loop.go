@@ -21,6 +21,12 @@ type Store interface {
 	Changed() <-chan struct{} // may drop
 }
 
+// What is gathered for less is not worth a timer, and for more is noticed.
+const (
+	gatherLeast = 500 * time.Microsecond
+	gatherMost  = 5 * time.Millisecond
+)
+
 // How long an engine may take over one call before it counts as failed.
 const callWithin = 2 * time.Minute
 
@@ -34,7 +40,7 @@ type Loop struct {
 	Installation string
 	Term         int64
 	Log          *slog.Logger
-	Gather       time.Duration // how long wakes are gathered; default 1 ms
+	Gather       time.Duration // how long wakes are gathered; default: as long as the last turn took, 5 ms at most
 	Workers      int           // engine calls at once; default 16
 
 	inbox  inbox
@@ -130,17 +136,22 @@ type running struct {
 	waiting  map[int64]chan error // connections not yet accepted
 	slots    chan struct{}
 	work     sync.WaitGroup
+	took     time.Duration // the last turn
 }
 
 // gather takes what comes within a moment, so that one plan and one commit
-// serve all of it. It returns false when ctx has ended.
+// serve all of it. It returns false when ctx has ended. Most is gathered anyway
+// while a commit is under way; beyond that a small house need not wait, and a
+// large one spends half its time at most on turns.
 func (r *running) gather() bool {
-	pause := time.NewTimer(orDefault(r.Gather, time.Millisecond))
-	defer pause.Stop()
-	select {
-	case <-r.ctx.Done():
-		return false
-	case <-pause.C:
+	if wait := orDefault(r.Gather, min(r.took, gatherMost)); wait >= gatherLeast {
+		pause := time.NewTimer(wait)
+		defer pause.Stop()
+		select {
+		case <-r.ctx.Done():
+			return false
+		case <-pause.C:
+		}
 	}
 	for _, f := range r.inbox.take() {
 		f(r)
@@ -149,6 +160,8 @@ func (r *running) gather() bool {
 }
 
 func (r *running) turn() {
+	begun := time.Now()
+	defer func() { r.took = time.Since(begun) }()
 	for _, e := range r.m.Turn(r.Now(), r.Store.View()) {
 		r.carry(e)
 	}

@@ -12,6 +12,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -107,7 +108,8 @@ type Agent struct {
 	journal   journal
 	machine   Machine // only Run's goroutine
 	events    chan Event
-	told      chan struct{} // capacity 1: there is something new to report
+	told      chan struct{} // capacity 1: there is something new to report, that others wait for
+	news      chan struct{} // capacity 1: there is something new to report
 	published atomic.Pointer[published]
 	tasks     map[string]*task // only Run's goroutine
 	work      sync.WaitGroup
@@ -123,8 +125,9 @@ type published struct {
 // Run serves the node until ctx ends (shims live on) or the node is no more
 // (everything is stopped).
 func (a *Agent) Run(ctx context.Context) error {
-	a.journal = journal{a.Dir}
+	a.journal = journal{dir: a.Dir}
 	a.events, a.told, a.tasks = make(chan Event), make(chan struct{}, 1), map[string]*task{}
+	a.news = make(chan struct{}, 1)
 	found, err := a.find()
 	if err != nil {
 		return fmt.Errorf("read the journal: %w", err)
@@ -175,13 +178,15 @@ func (a *Agent) find() (Found, error) {
 			return f, fmt.Errorf("look at attempt %s: %w", e.Attempt, err)
 		}
 		k.Living, k.Started = st.Phase == shim.Running, st.Started
+		t := a.task(k.Attempt, k.Fence, k.Member)
 		if end, ok := ends[e.Attempt]; ok {
-			k.Exit, k.Delivered = &end.Exit, end.Delivered
+			k.Exit = &end.Exit
 		} else if st.Phase == shim.Ended && !st.Record.Swept {
-			k.Exit = &st.Record.Exit
+			k.Exit, t.recorded = &st.Record.Exit, true
 		}
+		_, err = os.Stat(filepath.Join(t.dir, "delivered"))
+		k.Delivered = err == nil
 		f.Attempts = append(f.Attempts, k)
-		a.task(k.Attempt, k.Fence, k.Member)
 	}
 	return f, nil
 }
@@ -190,7 +195,14 @@ func (a *Agent) find() (Found, error) {
 // once that is on disk.
 func (a *Agent) step(ctx context.Context, e Event) {
 	before := a.machine.Changes()
-	for _, effect := range a.machine.Step(time.Now().UTC(), e) {
+	effects := a.machine.Step(time.Now().UTC(), e)
+	for _, effect := range effects { // asking changes nothing, so it need not wait for the disk
+		if j, ok := effect.(Journal); ok {
+			t := a.task(j.Attempt, j.Fence, j.Member)
+			a.work.Go(func() { t.ask(ctx) })
+		}
+	}
+	for _, effect := range effects {
 		a.do(ctx, effect)
 	}
 	if f, ok := e.(Forgotten); ok {
@@ -200,11 +212,23 @@ func (a *Agent) step(ctx context.Context, e Event) {
 		return
 	}
 	now := time.Now()
-	a.published.Store(&published{a.machine.Report(now), now})
+	r := a.machine.Report(now)
+	a.published.Store(&published{r, now})
+	tell := a.news
+	if urgent(r) {
+		tell = a.told
+	}
 	select {
-	case a.told <- struct{}{}:
+	case tell <- struct{}{}:
 	default:
 	}
+}
+
+// urgent reports whether others wait for what a report says: a node that is done
+// with an attempt can have the next, or be removed. How far one has come is for
+// people, who do not see what is over in a moment.
+func urgent(r nodeproto.Report) bool {
+	return r.Empty || slices.ContainsFunc(r.Attempts, func(p nodeproto.Progress) bool { return p.Phase == queue.Ended })
 }
 
 // report is the published report, as of now.
@@ -235,7 +259,7 @@ func (a *Agent) do(ctx context.Context, e Effect) {
 	case Save:
 		a.insist(ctx, "save the memory", func() error { return a.journal.save(e.Memory) })
 	case Record:
-		a.insist(ctx, "record the end of "+e.Attempt, func() error { return a.journal.end(e.Attempt, ending{e.Exit, e.Delivered}) })
+		a.record(ctx, e)
 	case Journal:
 		t := a.task(e.Attempt, e.Fence, e.Member)
 		a.work.Go(func() { t.journal(ctx) })
@@ -274,6 +298,17 @@ func (a *Agent) do(ctx context.Context, e Effect) {
 	}
 }
 
+// record keeps the end of an attempt, unless its shim has. A power cut may take
+// the mark of a delivery: see journal.delivered.
+func (a *Agent) record(ctx context.Context, e Record) {
+	switch {
+	case e.Delivered:
+		a.insist(ctx, "mark "+e.Attempt+" as delivered", func() error { return a.journal.delivered(e.Attempt) })
+	case !a.tasks[e.Attempt].recorded:
+		a.insist(ctx, "record the end of "+e.Attempt, func() error { return a.journal.end(e.Attempt, ending{e.Exit}) })
+	}
+}
+
 // insist does what must be done, again and again if need be: a full disk heals.
 func (a *Agent) insist(ctx context.Context, what string, f func() error) {
 	_ = persist(ctx, func(err error) { a.Log.Error("cannot "+what, "err", err) }, f)
@@ -284,7 +319,7 @@ func (a *Agent) task(id string, fence int64, member int) *task {
 	if t, ok := a.tasks[id]; ok {
 		return t
 	}
-	t := &task{agent: a, id: id, fence: fence, member: member, dir: a.journal.path(id), quit: func() {}}
+	t := &task{agent: a, id: id, fence: fence, member: member, dir: a.journal.path(id), quit: func() {}, asked: make(chan asked, 1)}
 	a.tasks[id] = t
 	return t
 }

@@ -29,7 +29,7 @@ func JournalTwice(dir string) (first, second error) {
 	if err := os.MkdirAll(filepath.Join(dir, "attempts"), 0o755); err != nil {
 		return err, err
 	}
-	j := journal{dir}
+	j := journal{dir: dir}
 	return j.add(entry{Attempt: "r.1", Fence: 1}), j.add(entry{Attempt: "r.1", Fence: 1})
 }
 
@@ -39,7 +39,7 @@ func JournalDrop(dir string, job func(folder string) error) error {
 	if err := os.MkdirAll(filepath.Join(dir, "attempts"), 0o755); err != nil {
 		return err
 	}
-	j := journal{dir}
+	j := journal{dir: dir}
 	if err := j.add(entry{Attempt: "r.1", Fence: 1}); err != nil {
 		return err
 	}

@@ -19,6 +19,10 @@ import (
 // a ping within twice that is left.
 const beat = 5 * time.Second
 
+// gatherNews is how long news that nobody waits for is held back, so that a job
+// of a moment costs the server two reports and not eight.
+const gatherNews = 20 * time.Millisecond
+
 // link keeps the agent's connection to the server.
 type link struct {
 	agent   *Agent
@@ -76,13 +80,21 @@ func (l *link) serve(ctx context.Context) error {
 	})
 	t := time.NewTicker(beat)
 	defer t.Stop()
+	var gathered <-chan time.Time
 	for {
 		select {
 		case <-l.agent.told:
+		case <-gathered:
+		case <-l.agent.news:
+			if gathered == nil {
+				gathered = time.After(gatherNews)
+			}
+			continue
 		case <-t.C:
 		case <-ctx.Done():
 			return gone(context.Cause(ctx))
 		}
+		gathered = nil
 		if err := write(ctx, conn, l.agent.report()); err != nil {
 			// The reader knows why the server closed, if it did.
 			wg.Wait()

@@ -240,7 +240,9 @@ func (m *Machine) Step(now time.Time, e Event) []Effect {
 	case Delivered:
 		return m.at(e.Attempt, []stage{delivering}, func(a *attempt) []Effect {
 			a.stage = ended
-			return append([]Effect{Record{a.id, *a.exit, true}}, m.forget()...)
+			before := m.memory
+			forget := m.forget()
+			return append(append([]Effect{Record{a.id, *a.exit, true}}, m.saved(before)...), forget...)
 		})
 	case Forgotten:
 		return m.at(e.Attempt, []stage{forgetting}, func(a *attempt) []Effect { delete(m.attempts, a.id); return nil })
@@ -287,10 +289,8 @@ func (m *Machine) came(d nodeproto.Desired) (out []Effect) {
 	if d.Term < m.memory.Term || d.Term == m.memory.Term && d.Revision < m.memory.Revision {
 		return nil
 	}
-	if d.Term != m.memory.Term || d.Revision != m.memory.Revision {
-		m.memory.Term, m.memory.Revision = d.Term, d.Revision
-		out = append(out, Save{m.memory})
-	}
+	before := m.memory
+	m.memory.Term, m.memory.Revision = d.Term, d.Revision
 	m.changes++
 	m.drain, m.told = d.Drain, true
 	wanted := map[string]bool{}
@@ -310,7 +310,16 @@ func (m *Machine) came(d nodeproto.Desired) (out []Effect) {
 			out = append(out, a.halt(queue.ByNodeLoss, lostGrace)...)
 		}
 	}
-	return append(out, m.forget()...)
+	out = append(out, m.forget()...)
+	return append(m.saved(before), out...)
+}
+
+// saved is the Save that is due if the memory is not what it was before.
+func (m *Machine) saved(before Memory) []Effect {
+	if m.memory == before {
+		return nil
+	}
+	return []Effect{Save{m.memory}}
 }
 
 // take journals an attempt that is new here. One that is to be stopped is
@@ -362,7 +371,8 @@ func (m *Machine) end(a *attempt, exit queue.Exit) []Effect {
 	return []Effect{Record{a.id, exit, false}, Deliver{a.id}}
 }
 
-// forget lets go of ended attempts that the server no longer wants here.
+// forget lets go of ended attempts that the server no longer wants here. The
+// memory is to be saved first, if that changed it.
 func (m *Machine) forget() (out []Effect) {
 	if !m.told {
 		return nil
@@ -372,10 +382,7 @@ func (m *Machine) forget() (out []Effect) {
 			continue
 		}
 		a.stage = forgetting
-		if a.fence > m.memory.Floor {
-			m.memory.Floor = a.fence
-			out = append(out, Save{m.memory})
-		}
+		m.memory.Floor = max(m.memory.Floor, a.fence)
 		out = append(out, Forget{a.id})
 	}
 	return out

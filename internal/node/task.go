@@ -29,9 +29,11 @@ type task struct {
 	dir    string
 	quit   context.CancelFunc // of prepare
 
-	spec    shim.Spec // from prepare, for start
-	shipper *shipper  // nil: not begun
-	rest    func()    // ends the shipper's run and waits for it
+	asked    chan asked // what came of ask; capacity 1
+	recorded bool       // its end is on disk, as the shim left it
+	spec     shim.Spec  // from prepare, for start
+	shipper  *shipper   // nil: not begun
+	rest     func()     // ends the shipper's run and waits for it
 }
 
 func (t *task) send(ctx context.Context, e Event) { t.agent.send(ctx, e) }
@@ -46,6 +48,38 @@ func (t *task) journal(ctx context.Context) {
 		return err
 	})
 	t.send(ctx, Journalled{t.id, taken})
+}
+
+// asked is an order, or why there is none.
+type asked struct {
+	order nodeproto.Order
+	err   error
+}
+
+// ask asks the server for the order, ahead of prepare.
+func (t *task) ask(ctx context.Context) {
+	order, err := t.agent.server.order(ctx, t.id, t.fence)
+	t.asked <- asked{order, err}
+}
+
+// order waits for what was asked, and asks again as often as need be.
+func (t *task) order(ctx context.Context, say func(error)) (order nodeproto.Order, err error) {
+	first := true
+	err = persist(ctx, say, func() (err error) {
+		if !first {
+			order, err = t.agent.server.order(ctx, t.id, t.fence)
+			return err
+		}
+		first = false
+		select {
+		case a := <-t.asked:
+			order = a.order
+			return a.err
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	})
+	return order, err
 }
 
 // prepare fetches order and code and makes the environment. inner ends when the
@@ -80,8 +114,7 @@ func (t *task) prepare(ctx, inner context.Context) {
 func (t *task) make(ctx context.Context) error {
 	a := t.agent
 	say := func(err error) { a.Log.Warn("server does not answer", "attempt", t.id, "err", err) }
-	var order nodeproto.Order
-	err := persist(ctx, say, func() (err error) { order, err = a.server.order(ctx, t.id, t.fence); return err })
+	order, err := t.order(ctx, say)
 	if err != nil {
 		return err
 	}
@@ -143,9 +176,9 @@ func (t *task) start(ctx context.Context) {
 // hold watches a shim to its end.
 func (t *task) hold(ctx context.Context) {
 	h := t.agent.holder
-	look := time.NewTicker(2 * time.Millisecond)
+	look := time.NewTicker(20 * time.Millisecond) // Start has waited: this is for a slow one, or one that was found
 	defer look.Stop()
-	for begun := time.Now(); ; {
+	for {
 		st, err := h.Look(t.dir)
 		if err == nil && st.Phase != shim.Running {
 			break
@@ -153,9 +186,6 @@ func (t *task) hold(ctx context.Context) {
 		if err == nil && st.Process != 0 {
 			t.send(ctx, Began{t.id, st.Started})
 			break
-		}
-		if time.Since(begun) > time.Second {
-			look.Reset(50 * time.Millisecond)
 		}
 		select {
 		case <-look.C:
@@ -168,6 +198,7 @@ func (t *task) hold(ctx context.Context) {
 	switch {
 	case ctx.Err() != nil:
 	case st.Phase == shim.Ended && !st.Record.Swept:
+		t.recorded = true // before the event, so that Run's goroutine sees it
 		t.send(ctx, Finished{t.id, st.Record.Exit})
 	default:
 		t.send(ctx, Lost{t.id, "The process that watches over the job died; what was left of the job was killed."})

@@ -340,12 +340,19 @@ type waiter struct {
 // every turn: a queue of thousands is written once.
 func (t *turn) explain(s *site) {
 	head, told := true, 0
+	others := ""
 	for _, w := range s.queue {
 		why := w.why
 		first := head && why == ""
-		if why == "" {
-			why = s.whyWait(w.run, head)
-			head = false
+		switch {
+		case why != "":
+		case head:
+			why, head = s.whyWait(w.run, true), false
+		default:
+			if others == "" { // the same for all of them
+				others = s.whyWait(w.run, false)
+			}
+			why = others
 		}
 		if why == w.status.Why || told == explainMost {
 			continue

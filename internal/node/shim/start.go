@@ -23,8 +23,12 @@ import (
 const lockFD = 3
 
 // goFD is where it reads one byte once its spec is on disk: it gets ready while
-// the disk turns, and starts nothing if its agent dies before.
+// the disk turns, and starts nothing if its agent dies before. It answers with a
+// byte once the job's process is there, so that its agent need not look for it.
 const goFD = 4
+
+// begunWithin is how long Start waits for that answer. Who gets none looks.
+const begunWithin = time.Second
 
 // started is DIR/started.json: what a sweep must know if the shim dies.
 type started struct {
@@ -41,9 +45,10 @@ type stopWish struct {
 }
 
 // Start makes DIR/spec.json durable and then starts a shim for it, detached, in
-// a session of its own. When it returns nil the shim holds its lock. It returns
-// [ErrStarted] if the folder has a spec already, from whichever agent: then look.
-// DIR and DIR/work may exist before.
+// a session of its own. When it returns nil the shim holds its lock, or has ended
+// already; its process is there but where that takes longer than begunWithin. It
+// returns [ErrStarted] if the folder has a spec already, from whichever agent:
+// then look. DIR and DIR/work may exist before.
 func Start(dir string, spec Spec) error {
 	if len(spec.Argv) == 0 || !filepath.IsLocal(filepath.FromSlash(spec.Log)) {
 		return fmt.Errorf("start in %s: a spec needs a command and a log name below log/, has %q", dir, spec.Log)
@@ -80,6 +85,8 @@ func Start(dir string, spec Spec) error {
 	if _, err := ready.Write([]byte{1}); err != nil && !errors.Is(err, unix.EPIPE) {
 		return fmt.Errorf("let shim go: %w", err)
 	}
+	_ = ready.SetReadDeadline(time.Now().Add(begunWithin))
+	_, _ = ready.Read(make([]byte, 1)) // or it ended, or takes its time: whoever looks will see
 	return nil
 }
 
@@ -99,25 +106,35 @@ func spawn(dir string, lock *os.File) (ready *os.File, err error) {
 	if err != nil {
 		return nil, err
 	}
-	r, w, err := os.Pipe()
+	ours, its, err := pair()
 	if err != nil {
 		return nil, err
 	}
-	defer r.Close()
+	defer its.Close()
 	p, err := os.StartProcess("/proc/self/exe", []string{"ebb", "shim", abs}, &os.ProcAttr{
 		Dir: "/",
 		// A shim keeps nothing of our environment: a job must not find it there.
 		Env:   []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "GOTRACEBACK=single"},
-		Files: []*os.File{null, out, out, lock, r},
+		Files: []*os.File{null, out, out, lock, its},
 		Sys:   &syscall.SysProcAttr{Setsid: true},
 	})
 	if err != nil {
-		w.Close()
+		ours.Close()
 		return nil, err
 	}
 	writePID(lock, p.Pid)
 	go func() { _, _ = p.Wait() }() // ends with the shim; reaps it while we live
-	return w, nil
+	return ours, nil
+}
+
+// pair makes the two ends of a connection between agent and shim.
+func pair() (ours, its *os.File, err error) {
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, nil, fmt.Errorf("make a pair of sockets: %w", err)
+	}
+	_ = unix.SetNonblock(fds[0], true) // ours may wait with a deadline
+	return os.NewFile(uintptr(fds[0]), "shim"), os.NewFile(uintptr(fds[1]), "agent"), nil
 }
 
 // Look says what is known of a folder. It changes nothing.
