@@ -28,12 +28,26 @@ func addFlush(venv string) error {
 			return err
 		}
 		err = errors.Join(
-			root.WriteFile(filepath.Join(rel, "ebb_flush.py"), flushSource, 0o644),
-			root.WriteFile(filepath.Join(rel, "ebb_flush.pth"), []byte("import ebb_flush\n"), 0o644),
+			replace(root, filepath.Join(rel, "ebb_flush.py"), flushSource),
+			replace(root, filepath.Join(rel, "ebb_flush.pth"), []byte("import ebb_flush\n")),
 		)
 		if err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// replace writes a new file where anything may be: a setup.py could have left a
+// pipe there, which nobody would ever read.
+func replace(root *os.Root, name string, text []byte) error {
+	if err := root.RemoveAll(name); err != nil {
+		return err
+	}
+	f, err := root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(text)
+	return errors.Join(err, f.Close())
 }
