@@ -17,15 +17,17 @@ import (
 
 // trainOnAzure is what README.md calls train_on_azure.py: anybody's script.
 const trainOnAzure = `
-from azureml.core import Experiment, ScriptRunConfig, Workspace
+from azureml.core import Environment, Experiment, ScriptRunConfig, Workspace
 from azureml.core.compute import AmlCompute, ComputeTarget
 ws = Workspace.from_config()
-cpu = ComputeTarget.create(ws, "cpu", AmlCompute.provisioning_configuration(vm_size="Standard_DS3_v2", max_nodes=4))
+cpu = ComputeTarget.create(ws, "cpu-cluster", AmlCompute.provisioning_configuration(vm_size="Standard_DS3_v2", max_nodes=4))
 cpu.wait_for_completion(show_output=True)
 import os
 os.makedirs("src", exist_ok=True)
 open("src/train.py", "w").write("print('trained')")
-run = Experiment(ws, "readme").submit(ScriptRunConfig("src", script="train.py", compute_target=cpu))
+env = Environment("plain")
+env.python.user_managed_dependencies = True
+run = Experiment(ws, "readme").submit(ScriptRunConfig("src", script="train.py", compute_target=cpu, environment=env))
 run.wait_for_completion(show_output=True)
 assert run.get_status() == "Completed", run.get_status()
 `
@@ -101,8 +103,7 @@ func newReader(t *testing.T) *reader {
 	if err := os.WriteFile(filepath.Join(dir, "train_on_azure.py"), []byte(trainOnAzure), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	r.env = append(os.Environ(), "HOME="+filepath.Join(dir, "home"), "EBB_DATA="+filepath.Join(dir, "data"), "EBB_CLIENT=", "EBB_LISTEN=127.0.0.1:0",
-		"PATH="+filepath.Dir(python(t))+":"+os.Getenv("PATH"))
+	r.env = append(os.Environ(), "HOME="+filepath.Join(dir, "home"), "EBB_DATA="+filepath.Join(dir, "data"), "EBB_CLIENT=", "EBB_LISTEN=127.0.0.1:0")
 	return r
 }
 
@@ -127,8 +128,8 @@ func (r *reader) line(line string) {
 		if err := cmd.Wait(); err != nil {
 			r.t.Errorf("%s: %v\n%s", command, err, r.out.String())
 		}
-	default:
-		r.run(command)
+	default: // the user's python is one that has the SDK
+		r.run("PATH=" + filepath.Dir(python(r.t)) + ":$PATH; " + command)
 	}
 }
 

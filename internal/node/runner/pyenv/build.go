@@ -268,6 +268,11 @@ func (b *Builder) begin(ctx context.Context, w build, dir string) error {
 		}
 	}
 	env, read := hostPip()
+	for _, p := range []string{w.py.Prefix, w.py.Base} { // an activated venv's Python lies anywhere
+		if real, err := filepath.EvalSymlinks(p); p != "" && err == nil {
+			read = append(read, real)
+		}
+	}
 	spec, err := b.World(Job{
 		Dir: dir, Venv: w.env.Host, Env: env, Read: read, Order: w.lim,
 		Argv: []string{"/bin/sh", "-c", script(w), "sh", w.py.Path, w.env.Place},
