@@ -27,8 +27,9 @@ func (s *server) retention() *retention.Service {
 	}
 }
 
-// keepTidy removes what the configuration's retention says: some minutes after
-// the start, and then once a day.
+// keepTidy removes what the configuration's retention says, and checks that the
+// database and what is held in memory of it still agree: some minutes after the
+// start, and then once a day.
 func (s *server) keepTidy(ctx context.Context) {
 	timer := time.NewTimer(10 * time.Minute)
 	defer timer.Stop()
@@ -41,6 +42,9 @@ func (s *server) keepTidy(ctx context.Context) {
 		itself := access.Principal{ID: s.seed.ClientID, Name: "daily prune", Kind: access.Application}
 		if _, err := s.retention().Prune(ctx, itself, false, s.wishes()...); err != nil && ctx.Err() == nil {
 			s.log.WarnContext(ctx, "daily prune failed", "err", err)
+		}
+		if err := s.store.Verify(ctx); err != nil && ctx.Err() == nil {
+			s.log.ErrorContext(ctx, "store not as it should be", "err", err)
 		}
 		timer.Reset(24 * time.Hour)
 	}

@@ -1,6 +1,7 @@
 package mgmt
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"net/http"
@@ -175,7 +176,11 @@ func jobResource(r *http.Request, ws jobs.Workspace, j *jobs.Job) map[string]any
 	hosts := arm.HostsOf(r)
 	props := map[string]any{}
 	if j.Form == jobs.ARM {
-		_ = json.Unmarshal(j.Definition, &props) // it was read when it came; an object of another form shows nothing
+		// It was read when it came. Numbers stay as they were written: one that no
+		// float64 holds must not hide the rest.
+		dec := json.NewDecoder(bytes.NewReader(j.Definition))
+		dec.UseNumber()
+		_ = dec.Decode(&props)
 	}
 	for k, v := range map[string]any{
 		"jobType": "Command", "status": j.State(), "command": commandOf(j), "computeId": armid.Compute(ws.ID, j.Target),
