@@ -25,7 +25,7 @@ type computeSpec struct {
 	Max              int               `yaml:"max_instances"`
 	Idle             int64             `yaml:"idle_time_before_scale_down"`
 	Tags             map[string]string `yaml:"tags"`
-	SSHPublic        bool              `yaml:"ssh_public_access_enabled"`
+	SSHPublic        *bool             `yaml:"ssh_public_access_enabled"` // nil: not said
 	EnableNodePublic *bool             `yaml:"enable_node_public_ip"`
 	SSH              struct {
 		User     string `yaml:"admin_username"`
@@ -97,7 +97,7 @@ func (f *computeFlags) spec(flags *pflag.FlagSet, args []string) (computeSpec, e
 		s.Idle = f.idle.value
 	}
 	if flags.Changed("ssh-public-access-enabled") {
-		s.SSHPublic = f.sshPublic
+		s.SSHPublic = &f.sshPublic
 	}
 	if flags.Changed("type") || s.Type == "" {
 		s.Type = f.kind
@@ -159,7 +159,7 @@ func (s *computeSpec) body(f client.File) (client.Compute, error) {
 		VMSize: s.Size, VMPriority: priority, RemoteLogin: "Disabled", EnableNodePublicIP: s.EnableNodePublic,
 		Scale: client.ScaleSettings{Min: s.Min, Max: s.Max, IdleAfter: toISO(s.Idle)},
 	}
-	if s.SSHPublic {
+	if s.SSHPublic != nil && *s.SSHPublic {
 		aml.RemoteLogin = "Enabled"
 	}
 	var err error
