@@ -45,6 +45,7 @@ assert got.admin_user_ssh_key is None, "Azure counts the key among the secrets"
 assert (got.vm_size.upper(), got.vm_priority.lower()) == ("STANDARD_NC6", "lowpriority"), (got.vm_size, got.vm_priority)
 assert (got.scale_settings.minimum_node_count, got.scale_settings.maximum_node_count) == (0, 3)
 assert inner["userAccountCredentials"]["adminUserName"] == "azureuser"
+assert inner["userAccountCredentials"]["adminUserSshPublicKey"] == KEY
 assert "adminUserPassword" not in inner["userAccountCredentials"]
 assert got.scale_settings.idle_seconds_before_scaledown == 240, got.scale_settings.idle_seconds_before_scaledown
 assert raw["identity"]["type"] == "UserAssigned"

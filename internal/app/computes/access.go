@@ -102,7 +102,7 @@ func (w *wanted) login(was map[string]any) error {
 	}
 	if key == "" {
 		delete(c, "adminUserSshPublicKey")
-		if k, ok := old["adminUserSshPublicKey"]; ok { // answers never show it, so that a PUT of what was read lacks it
+		if k, ok := old["adminUserSshPublicKey"]; ok { // a client that treats it as a secret sends back what it read without it
 			c["adminUserSshPublicKey"] = k
 		}
 	}

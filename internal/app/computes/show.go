@@ -51,9 +51,6 @@ func (s *Service) show(c saved) Document {
 	}
 	inner, _ := props["properties"].(map[string]any)
 	null(inner, "subnet", "virtualMachineImage")
-	if cred, ok := inner["userAccountCredentials"].(map[string]any); ok {
-		delete(cred, "adminUserSshPublicKey") // Azure counts it among the secrets
-	}
 	allocation(inner, status, view.NodesOf(c.doc.ID))
 	return Document{out, c.rev}
 }
