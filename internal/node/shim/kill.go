@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -122,6 +124,28 @@ func signalDescendants(sig unix.Signal) int {
 		unix.Close(fd)
 	}
 	return len(all)
+}
+
+// killUser sends SIGKILL to all processes of a user that is the job's alone, in
+// one step of the kernel's: nothing can fork past it, and a bomb of thousands
+// costs no more than one. A thread of ours becomes that user for the call, so
+// that the kernel lets it reach nobody else, and ends with it.
+func killUser(uid int) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		runtime.LockOSThread() // never unlocked: the thread is of no more use
+		if unix.Gettid() == os.Getpid() {
+			killUser(uid) // the main thread cannot end, and stays who it is
+			return
+		}
+		u := uintptr(uid)
+		// Not unix.Setresuid, which changes all threads.
+		if _, _, errno := syscall.RawSyscall(syscall.SYS_SETRESUID, u, u, u); errno == 0 {
+			_ = unix.Kill(-1, unix.SIGKILL) // never ourselves: kill(2)
+		}
+	}()
+	<-done
 }
 
 // byEnvironment lists processes that were started with the variable.

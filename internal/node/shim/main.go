@@ -48,6 +48,7 @@ type attempt struct {
 	timeout <-chan time.Time
 	grace   <-chan time.Time
 	again   <-chan time.Time // while killing
+	killed  time.Time        // last looked through, while killing
 	failure string           // why there never was a process
 
 	thread   *thread // in the job's world
@@ -140,12 +141,7 @@ func (a *attempt) do(effects []Effect) (over bool) {
 		case Terminate:
 			signalDescendants(unix.SIGTERM)
 		case Kill:
-			if a.group != nil {
-				a.group.Close()
-				a.group.Kill()
-			}
-			signalDescendants(unix.SIGKILL)
-			a.again = time.After(200 * time.Millisecond) // should one have slipped through
+			a.kill()
 		case Finish:
 			over = true
 		default:
@@ -153,6 +149,28 @@ func (a *attempt) do(effects []Effect) (over bool) {
 		}
 	}
 	return over
+}
+
+// killEvery bounds how often what descends from us is looked through while it
+// dies: every death asks for another look, and a fork bomb is many deaths.
+const killEvery = 20 * time.Millisecond
+
+// kill ends everything that descends from us. It is called until nothing does.
+func (a *attempt) kill() {
+	if wait := killEvery - time.Since(a.killed); wait > 0 {
+		a.again = time.After(wait)
+		return
+	}
+	if a.group != nil {
+		a.group.Close()
+		a.group.Kill()
+	}
+	if a.user != nil {
+		killUser(a.user.UID)
+	}
+	signalDescendants(unix.SIGKILL)
+	a.killed = time.Now()
+	a.again = time.After(200 * time.Millisecond) // should one have slipped through
 }
 
 // reap waits for everything that descends from us, until nothing does.
