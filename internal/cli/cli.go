@@ -53,6 +53,7 @@ type app struct {
 	entered bool     // a command's own code was reached: errors before are of usage
 	warned  []string // by the server
 	waits   bool     // "waiting for the server" was said
+	path    string   // of the command that ran, as "ebb compute create"
 }
 
 // Run runs the command line args (without the program's name) and returns the
@@ -61,7 +62,9 @@ func Run(ctx context.Context, o Options, args []string) int {
 	a := newApp(o)
 	root := a.root()
 	root.SetArgs(args)
-	return a.finish(root.ExecuteContext(ctx))
+	ran, err := root.ExecuteContextC(ctx)
+	a.path = ran.CommandPath()
+	return a.finish(err)
 }
 
 // New returns the command tree, for completion scripts and documentation.
@@ -130,6 +133,19 @@ put "ebb exec --" before the command that you would run against Azure.`,
 // enter makes every command note that its own code was reached, and refuse
 // what makes no sense for any of them.
 func (a *app) enter(cmd *cobra.Command) {
+	if cmd.HasSubCommands() {
+		cmd.SuggestionsMinimumDistance = 2
+		cmd.Args = func(cmd *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return nil
+			}
+			words := fmt.Sprintf("%q has no command %q", cmd.CommandPath(), args[0])
+			if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
+				words += "; did you mean " + strings.Join(near, " or ") + "?"
+			}
+			return errors.New(words)
+		}
+	}
 	if run := cmd.RunE; run != nil {
 		cmd.RunE = func(cmd *cobra.Command, args []string) error {
 			if err := a.checkOutput(); err != nil {
@@ -182,7 +198,7 @@ func (a *app) finish(err error) int {
 // explain adds the way out to an error.
 func (a *app) explain(err error) string {
 	if !a.entered {
-		return err.Error() + "\nSee: ebb --help"
+		return err.Error() + "\nSee: " + a.path + " --help"
 	}
 	if errors.Is(err, client.ErrNoFile) {
 		return err.Error() + ".\nStart a server with \"ebb serve\", or name the client file of one with --client or EBB_CLIENT."

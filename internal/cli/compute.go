@@ -67,7 +67,7 @@ says the same in YAML; flags win over it.`,
 }
 
 func (f *computeFlags) register(flags *pflag.FlagSet) {
-	flags.StringVarP(&f.name, "name", "n", "", "name of the cluster: 3 to 24 letters, digits and '-'")
+	flags.StringVarP(&f.name, "name", "n", "", "name of the cluster: 3 to 32 letters, digits and '-'")
 	flags.StringVarP(&f.file, "file", "f", "", "YAML `file` in az ml's compute schema")
 	flags.StringVarP(&f.kind, "type", "t", "amlcompute", "kind of compute; amlcompute is the one there is")
 	flags.StringVar(&f.size, "size", "", "kind of machine, as \"ebb size list\" shows them (default Standard_DS3_v2)")

@@ -3,6 +3,7 @@ package cli
 import (
 	"fmt"
 	"os"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -267,7 +268,10 @@ func readYAML(path string, into any) error {
 	d := yaml.NewDecoder(f)
 	d.KnownFields(true)
 	if err := d.Decode(into); err != nil {
-		return usageError{fmt.Errorf("%s: %w", path, err)}
+		return usageError{fmt.Errorf("%s: %s", path, unknownKey.ReplaceAllString(strings.TrimPrefix(err.Error(), "yaml: unmarshal errors:\n  "), `there is no key "$1"`))}
 	}
 	return nil
 }
+
+// unknownKey is how the YAML package speaks of a key that the schema lacks.
+var unknownKey = regexp.MustCompile(`field (\S+) not found in type \S+`)

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"slices"
+	"strings"
 	"syscall"
 	"time"
 
@@ -107,6 +109,9 @@ func (a *app) explainCompute(ctx context.Context, c *client.Client, cluster stri
 	return err
 }
 
+// jobStates are the words that a job's status may be.
+var jobStates = []string{"NotStarted", "Queued", "Preparing", "Starting", "Running", "Finalizing", "CancelRequested", "Completed", "Failed", "Canceled"}
+
 func (a *app) jobList() *cobra.Command {
 	var limit int
 	var status, compute string
@@ -118,6 +123,16 @@ func (a *app) jobList() *cobra.Command {
   ebb job list --max-results 20 --query '[].name' -o tsv`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if limit < 0 {
+				return usagef("--max-results %d: it is 1 or more, or 0 for all", limit)
+			}
+			if status != "" {
+				i := slices.IndexFunc(jobStates, func(s string) bool { return strings.EqualFold(s, status) })
+				if i < 0 {
+					return usagef("no status %q; there are: %s", status, strings.Join(jobStates, ", "))
+				}
+				status = jobStates[i]
+			}
 			c, err := a.connect()
 			if err != nil {
 				return err
@@ -135,14 +150,17 @@ func (a *app) jobList() *cobra.Command {
 					list = append(list, jobShape(job))
 				}
 			}
-			return a.printList(list, jobColumns, "No jobs. Submit one: ebb job create --compute cpu-cluster --command 'echo hello'")
+			none := "No jobs. Submit one: ebb job create --compute cpu-cluster --command 'echo hello'"
+			if status != "" || compute != "" {
+				none = "No such jobs. All there are: ebb job list"
+			}
+			return a.printList(list, jobColumns, none)
 		},
 	}
 	cmd.Flags().IntVarP(&limit, "max-results", "r", 0, "jobs to show at most (default all)")
 	cmd.Flags().StringVar(&status, "status", "", "only jobs in this status, as Running")
 	cmd.Flags().StringVarP(&compute, "compute", "c", "", "only jobs of this cluster")
-	_ = cmd.RegisterFlagCompletionFunc("status", cobra.FixedCompletions(
-		[]string{"NotStarted", "Queued", "Preparing", "Starting", "Running", "Finalizing", "CancelRequested", "Completed", "Failed", "Canceled"}, cobra.ShellCompDirectiveNoFileComp))
+	_ = cmd.RegisterFlagCompletionFunc("status", cobra.FixedCompletions(jobStates, cobra.ShellCompDirectiveNoFileComp))
 	_ = cmd.RegisterFlagCompletionFunc("compute", a.complete(a.clusterNames))
 	return cmd
 }

@@ -16,6 +16,7 @@ import (
 
 func (a *app) jobExec() *cobra.Command {
 	var stdin, tty bool
+	var name string
 	cmd := &cobra.Command{
 		Use:   "exec NAME [-i] [-t] -- COMMAND [ARG …]",
 		Short: "Run a command inside a running job",
@@ -28,15 +29,21 @@ ended it, 127 when it was not found, 126 when it could not be started.`,
   ebb job exec happy_river_k2v9xq41mz -it -- bash
   tar c data | ebb job exec happy_river_k2v9xq41mz -i -- tar x`,
 		Args: func(_ *cobra.Command, args []string) error {
-			if len(args) < 2 {
+			if len(args) < 2 && (name == "" || len(args) == 0) {
 				return errors.New("a job and a command are needed, as in: ebb job exec NAME -- ls")
 			}
 			return nil
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.execInJob(cmd.Context(), args[0], client.Exec{Command: args[1:], Terminal: tty}, stdin)
+			job, command := name, args
+			if name == "" {
+				job, command = args[0], args[1:]
+			}
+			return a.execInJob(cmd.Context(), job, client.Exec{Command: command, Terminal: tty}, stdin)
 		},
 	}
+	cmd.Flags().StringVarP(&name, "name", "n", "", "the job, if it is not the first argument")
+	_ = cmd.RegisterFlagCompletionFunc("name", a.complete(a.jobNames))
 	cmd.Flags().BoolVarP(&stdin, "stdin", "i", false, "give the command our standard input")
 	cmd.Flags().BoolVarP(&tty, "tty", "t", false, "give the command a terminal")
 	cmd.ValidArgsFunction = func(cmd *cobra.Command, args []string, prefix string) ([]string, cobra.ShellCompDirective) {

@@ -77,8 +77,11 @@ func (f *jobFlags) spec() (jobSpec, error) {
 	if f.timeout.set {
 		s.Timeout = f.timeout.value
 	}
-	if f.instances > 0 {
+	if f.instances != 0 {
 		s.Instances = f.instances
+	}
+	if s.Instances < 0 {
+		return s, usagef("--instance-count %d: it is 1 or more", s.Instances)
 	}
 	var err error
 	if s.Variables, err = merged(s.Variables, "--env", f.env); err != nil {

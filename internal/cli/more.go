@@ -188,7 +188,14 @@ is the nodes' copies of code, which are fetched again when needed.`,
 		Example: `  ebb prune --older-than 30d --dry-run
   ebb prune logs --older-than 7d
   ebb prune envs --max-size 20G`,
-		Args:      cobra.OnlyValidArgs,
+		Args: func(_ *cobra.Command, args []string) error {
+			for _, kind := range args {
+				if !slices.Contains(kinds, kind) {
+					return fmt.Errorf("no kind %q; there are: %s", kind, strings.Join(kinds, ", "))
+				}
+			}
+			return nil
+		},
 		ValidArgs: kinds,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if age == "" && size == "" {
@@ -306,7 +313,11 @@ func (a *app) writeConfig(where string, force bool) error {
 	if err == nil && !force && (json.Unmarshal(bytes.TrimPrefix(old, []byte("\ufeff")), &is) != nil || is != want) {
 		return fmt.Errorf("%s names another workspace (%s); --force replaces it", path, is.Workspace)
 	}
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+	if dir := filepath.Dir(path); filepath.Base(dir) != ".azureml" {
+		if _, err := os.Stat(dir); err != nil {
+			return fmt.Errorf("there is no folder %s; make it first", dir)
+		}
+	} else if err := os.Mkdir(dir, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
 	b, err := json.MarshalIndent(want, "", "    ")

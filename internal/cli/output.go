@@ -271,7 +271,7 @@ func writeTSV(w io.Writer, data any) error {
 	}
 	switch v := data.(type) {
 	case []object:
-		for _, o := range v {
+		for _, o := range aligned(v) {
 			row(o)
 		}
 	case []any:
@@ -283,6 +283,30 @@ func writeTSV(w io.Writer, data any) error {
 	}
 	_, err := io.WriteString(w, b.String())
 	return err
+}
+
+// aligned gives every object of a list the fields of all, in the order in which
+// they are first seen, so that a column means one thing.
+func aligned(list []object) []object {
+	var names []string
+	for _, o := range list {
+		for _, f := range o {
+			if !slices.Contains(names, f.Key) {
+				names = append(names, f.Key)
+			}
+		}
+	}
+	out := make([]object, len(list))
+	for i, o := range list {
+		for _, name := range names {
+			f := field{Key: name}
+			if at := slices.IndexFunc(o, func(f field) bool { return f.Key == name }); at >= 0 {
+				f = o[at]
+			}
+			out[i] = append(out[i], f)
+		}
+	}
+	return out
 }
 
 func tsvCell(v any) string {

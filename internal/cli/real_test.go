@@ -106,8 +106,9 @@ func TestCommandsRideOutARestart(t *testing.T) {
 	})
 	results := map[string]chan testkit.Result{}
 	begin := func(name string, args ...string) {
-		results[name] = make(chan testkit.Result, 1)
-		go func() { results[name] <- s.Ebb(t.Context(), args...) }()
+		ended := make(chan testkit.Result, 1)
+		results[name] = ended
+		go func() { ended <- s.Ebb(t.Context(), args...) }()
 	}
 	begin("a log", "job", "stream", "slow")
 	testkit.Until(t, 10*time.Second, "the log is being read", func() bool { return len(s.Processes()) > 3 })

@@ -13,7 +13,9 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strconv"
+	"strings"
 	"time"
 
 	"gopkg.in/yaml.v3"
@@ -92,6 +94,9 @@ func Default() Config {
 	}
 }
 
+// unknownKey is how the YAML package speaks of a key that Config lacks.
+var unknownKey = regexp.MustCompile(`field (\S+) not found in type \S+`)
+
 // Load reads file over the defaults, then the environment. An empty file name
 // means ebb.yaml in the data folder, which need not exist; a named one must.
 func Load(file, data string) (Config, error) {
@@ -110,7 +115,8 @@ func Load(file, data string) (Config, error) {
 		dec := yaml.NewDecoder(bytes.NewReader(text))
 		dec.KnownFields(true)
 		if err := dec.Decode(&c); err != nil && len(bytes.TrimSpace(text)) > 0 {
-			return c, fmt.Errorf("%s: %w", file, err)
+			words := strings.TrimPrefix(err.Error(), "yaml: unmarshal errors:\n  ")
+			return c, fmt.Errorf("%s: %s (docs/ebb.sample.yaml shows every key)", file, unknownKey.ReplaceAllString(words, `there is no key "$1"`))
 		}
 	}
 	if err := c.environment(); err != nil {

@@ -37,6 +37,7 @@ func (e *Engine) start(ctx context.Context, dir string) error {
 		exe = []string{"/proc/self/exe", "node"}
 	}
 	cmd := exec.Command(exe[0], append(exe[1:len(exe):len(exe)], dir)...)
+	cmd.Args[0] = "ebb" // what people look for in a list of processes
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.Dir = "/"
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
