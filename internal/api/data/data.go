@@ -85,19 +85,24 @@ func Register(reg arm.Registrar, s Services) {
 // notBuilt names what SDK v1 can ask for and Ebb does not have.
 func notBuilt(reg arm.Registrar) {
 	for prefix, feature := range map[string]string{
-		"/hyperdrive":      "HyperDrive (sweep jobs)",
-		"/jasmine":         "AutoML",
-		"/pipelines":       "Pipelines",
-		"/aether":          "Pipelines",
-		"/studioservice":   "Pipelines (designer)",
-		"/modelmanagement": "Model management and services",
-		"/dataset":         "Datasets",
-		"/datacache":       "Data caches",
-		"/credential":      "Workspace secrets",
-		"/schedule":        "Schedules",
+		"/hyperdrive":    "HyperDrive (sweep jobs)",
+		"/jasmine":       "AutoML",
+		"/pipelines":     "Pipelines",
+		"/aether":        "Pipelines",
+		"/studioservice": "Pipelines (designer)",
+		"/dataset":       "Datasets",
+		"/datacache":     "Data caches",
+		"/credential":    "Workspace secrets",
+		"/schedule":      "Schedules",
 	} {
 		arm.NotBuilt(reg, prefix, feature)
 	}
+	for kind, feature := range map[string]string{
+		"models": "Models", "images": "Images of models", "profiles": "Profiles of models", "services": "Web services",
+	} {
+		noModels(reg, "/modelmanagement/{version}"+workspace+"/"+kind, feature)
+	}
+	noModels(reg, "/modelmanagement", "Model management and web services")
 	for action, feature := range map[string]string{
 		"localrun": "Runs on the user's own machine (target \"local\")", "localprepare": "Preparing environments on the user's own machine",
 		"prepare": "Preparing environments ahead of a run", "snapshotprepare": "Preparing environments ahead of a run",
@@ -106,6 +111,24 @@ func notBuilt(reg arm.Registrar) {
 	} {
 		arm.NotBuilt(reg, "/execution/v1.0"+workspace+"/experiments/{exp}/"+action, feature)
 	}
+}
+
+// noModels answers a part of model management. Its clients read an error's words at
+// the top of the body, where others of SDK v1 read them in "error": both are there.
+func noModels(reg arm.Registrar, pattern, feature string) {
+	const code = "NotImplemented"
+	message := feature + " are not part of Ebb yet."
+	h := func(w http.ResponseWriter, _ *http.Request) (int, any, error) {
+		w.Header().Set("x-ms-error-code", code)
+		details := []object{{"code": code, "message": message}}
+		return http.StatusBadRequest, object{
+			"code": code, "statusCode": http.StatusBadRequest, "message": code + ": " + message, "details": details,
+			"correlation": object{"RequestId": w.Header().Get("x-ms-request-id")},
+			"error":       object{"code": code, "message": message, "details": []object{}},
+		}, nil
+	}
+	reg.Public(pattern, h)
+	reg.Public(pattern+"/{below...}", h)
 }
 
 // request is a call within a workspace.

@@ -566,6 +566,11 @@ func TestWhatIsNotBuiltSaysItsName(t *testing.T) {
 		"/hyperdrive/v1.0/subscriptions%2F0%2FresourceGroups%2Frg%2Fproviders%2FM%2Fworkspaces%2Fws%2Fexperiments%2Fx/runs": "HyperDrive",
 		"/jasmine/v1.0{WS}/experiment/x/parent_run":             "AutoML",
 		"/modelmanagement/v1.0{WS}/models":                      "Model",
+		"/modelmanagement/v1.0{WS}/services/s":                  "Web services",
+		"/modelmanagement/v1.0{WS}/assets":                      "Model management",
+		"/modelmanagement/v2/x":                                 "Model management",
+		"/datastore/v1.0{WS}/datastores":                        "Registering",
+		"/datastore/v1.0{WS}/default/x":                         "Registering",
 		"/dataset/v1.0{WS}/datasets":                            "Datasets",
 		"/credential/v2.0{WS}/secrets:getbatch":                 "secrets",
 		"/execution/v1.0{WS}/experiments/x/localrun?runId=r":    "local",
@@ -576,6 +581,20 @@ func TestWhatIsNotBuiltSaysItsName(t *testing.T) {
 		e := w.call(400, "POST", target, "{}")["error"].(map[string]any)
 		if e["code"] != "NotImplemented" || !strings.Contains(e["message"].(string), name) || e["details"] == nil {
 			t.Errorf("%s: %v", target, e)
+		}
+	}
+}
+
+// TestModelManagementSaysItInItsOwnWords checks the places where the clients of models
+// look: HttpOperationError takes the message, WebserviceException the details.
+func TestModelManagementSaysItInItsOwnWords(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	for _, target := range []string{"/modelmanagement/v1.0{WS}/models", "/modelmanagement/v1.0{WS}/models/m:1"} {
+		b := w.call(400, "GET", target, "")
+		detail := b["details"].([]any)[0].(map[string]any)
+		if b["code"] != "NotImplemented" || b["statusCode"] != 400.0 || b["message"] != "NotImplemented: Models are not part of Ebb yet." || detail["message"] != "Models are not part of Ebb yet." {
+			t.Errorf("%s: %v", target, b)
 		}
 	}
 }

@@ -58,6 +58,11 @@ func (h *server) datastores(reg arm.Registrar) {
 	reg.Handle("GET "+root+"/default", h.in(h.getDefaultStore))
 	reg.Handle("GET "+root+"/datastores", h.in(h.listStores))
 	reg.Handle("GET "+root+"/datastores/{store}", h.in(h.getStore))
+	for _, method := range []string{"POST ", "PUT ", "PATCH ", "DELETE "} {
+		for _, at := range []string{"/default", "/datastores", "/datastores/{store}"} {
+			arm.NotBuilt(reg, method+root+at, "Registering and changing datastores")
+		}
+	}
 }
 
 // storeName is the one datastore that every workspace has.

@@ -30,7 +30,11 @@ func registerComputes(reg arm.Registrar, h computeRoutes) {
 		reg.Handle("PATCH "+prefix+computePath, h.patch)
 		reg.Handle("DELETE "+prefix+computePath, h.remove)
 		reg.Handle("POST "+prefix+computePath+"/listNodes", h.nodes)
-		for action, name := range map[string]string{"start": "ComputeStart", "stop": "ComputeStop", "restart": "ComputeRestart", "listKeys": "ComputeListKeys"} {
+		reg.Handle("POST "+prefix+workspacePath+"/checkComputeNameAvailability", instances)
+		for action, name := range map[string]string{
+			"start": "ComputeStart", "stop": "ComputeStop", "restart": "ComputeRestart", "listKeys": "ComputeListKeys",
+			"enableSso": "ComputeEnableSso", "updateIdleShutdownSetting": "ComputeUpdateIdleShutdownSetting",
+		} {
 			reg.Handle("POST "+prefix+computePath+"/"+action, h.unsuited(name))
 		}
 	}
@@ -159,6 +163,12 @@ func (h computeRoutes) nodes(_ http.ResponseWriter, r *http.Request) (int, any, 
 		list = append(list, b)
 	}
 	return http.StatusOK, map[string]any{"nodes": list}, nil
+}
+
+// instances refuses what SDK v1 asks before it creates a compute instance, and
+// for no other type.
+func instances(http.ResponseWriter, *http.Request) (int, any, error) {
+	return 0, nil, fault.Coded(fault.Unsupported, "NotImplemented", "", "Computes of type ComputeInstance are not part of Ebb yet; AmlCompute clusters are.")
 }
 
 // unsuited refuses what only other types of compute can do.

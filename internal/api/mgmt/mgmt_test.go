@@ -316,6 +316,7 @@ func TestRequests(t *testing.T) {
 		"quotas that are no list":        {400, "POST", loc + "/updateQuotas", `{"value":{}}`, "InvalidRequestContent"},
 		"no quotas":                      {400, "POST", loc + "/updateQuotas", `{}`, "InvalidPropertyValue"},
 		"sizes of no region":             {400, "GET", strings.Replace(loc, "westus", "atlantis", 1) + "/vmSizes", "", "LocationNotAvailableForResourceType"},
+		"a compute instance's name":      {400, "POST", s.ws + "/checkComputeNameAvailability", `{"Name":"ci1","Type":"Microsoft.BatchAI/DataScienceInstance"}`, "NotImplemented"},
 		"locks":                          {400, "PUT", s.ws + "/providers/Microsoft.Authorization/locks/l", "{}", "NotImplemented"},
 		"role assignments":               {400, "GET", s.sub + "/providers/Microsoft.Authorization/roleAssignments", "", "NotImplemented"},
 		"a network":                      {400, "PUT", s.sub + "/resourceGroups/ebb/providers/Microsoft.Network/virtualNetworks/v", "{}", "NotImplemented"},
