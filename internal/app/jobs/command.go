@@ -26,11 +26,14 @@ type properties struct {
 	EnvironmentVariables map[string]string
 	Tags                 map[string]string
 	Properties           map[string]string
-	Distribution         *struct{ DistributionType string }
-	Limits               *struct{ Timeout string }
-	Resources            *struct{ InstanceCount *int }
-	Inputs               map[string]*struct{ JobInputType, Value string }
-	Outputs              map[string]json.RawMessage
+	Distribution         *struct {
+		DistributionType        string
+		ProcessCountPerInstance *int
+	}
+	Limits    *struct{ Timeout string }
+	Resources *struct{ InstanceCount *int }
+	Inputs    map[string]*struct{ JobInputType, Value string }
+	Outputs   map[string]json.RawMessage
 }
 
 // FromCommandJob reads the properties of an ARM job. environmentId is not
@@ -57,6 +60,9 @@ func FromCommandJob(raw json.RawMessage) (in Submission, environmentID string, e
 	}
 	if p.Distribution != nil {
 		in.Distributed = p.Distribution.DistributionType
+		if in.Processes, err = processes("properties.distribution.processCountPerInstance", p.Distribution.ProcessCountPerInstance); err != nil {
+			return Submission{}, "", err
+		}
 	}
 	if p.Resources != nil && p.Resources.InstanceCount != nil {
 		if in.Nodes = *p.Resources.InstanceCount; in.Nodes < 1 {

@@ -4,7 +4,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -173,7 +175,10 @@ func TestSubmitRefuses(t *testing.T) {
 		}), fault.Invalid, "Main"},
 		"the user's own machine":                 {base(func(s *jobs.Submission) { s.Target = "local" }), fault.Unsupported, "local"},
 		"two nodes":                              {base(func(s *jobs.Submission) { s.Nodes = 2 }), fault.Unsupported, "multi-node jobs"},
-		"a distribution":                         {base(func(s *jobs.Submission) { s.Distributed = "Mpi" }), fault.Unsupported, "multi-node jobs"},
+		"two processes of MPI":                   {base(func(s *jobs.Submission) { s.Distributed, s.Processes = "Mpi", 2 }), fault.Unsupported, "\"Mpi\" over 2 processes"},
+		"eight processes of PyTorch":             {base(func(s *jobs.Submission) { s.Distributed, s.Processes = "nccl", 8 }), fault.Unsupported, "multi-node jobs"},
+		"one worker of TensorFlow":               {base(func(s *jobs.Submission) { s.Distributed, s.Processes = "TensorFlow", 1 }), fault.Unsupported, "multi-node jobs"},
+		"an unknown distribution":                {base(func(s *jobs.Submission) { s.Distributed = "ParameterServer" }), fault.Unsupported, "multi-node jobs"},
 		"more nodes than the cluster may have":   {base(func(s *jobs.Submission) { s.Nodes = 3 }), fault.Invalid, "at most 2"},
 		"nothing to run":                         {base(func(s *jobs.Submission) { s.Command = "" }), fault.Invalid, "nothing to run"},
 		"a name with a slash":                    {base(func(s *jobs.Submission) { s.Name = "a/b" }), fault.Invalid, "job id"},
@@ -633,4 +638,52 @@ func TestExperiments(t *testing.T) {
 	if _, err := w.s.ExperimentByID(t.Context(), w.ws, a.ID); !errors.Is(err, fault.NotFound) {
 		t.Errorf("after its delete: %v", err)
 	}
+}
+
+// TestOneProcessOfADistribution submits what a job is anyway, with and without
+// the user's own words for where it finds itself.
+func TestOneProcessOfADistribution(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		in   jobs.Submission
+		want map[string]string
+	}{
+		"mpi": {jobs.Submission{Distributed: "IntelMpi", Processes: 1, Variables: map[string]string{"A": "1"}},
+			map[string]string{"A": "1", "OMPI_COMM_WORLD_RANK": "0", "OMPI_COMM_WORLD_SIZE": "1", "OMPI_COMM_WORLD_LOCAL_RANK": "0", "OMPI_COMM_WORLD_LOCAL_SIZE": "1"}},
+		"pytorch": {jobs.Submission{Distributed: "PyTorch", Variables: map[string]string{"MASTER_PORT": "29500"}},
+			map[string]string{"RANK": "0", "LOCAL_RANK": "0", "NODE_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}},
+		"none": {jobs.Submission{}, nil},
+	} {
+		w := newWorld(t)
+		c.in.Name, c.in.Target, c.in.Command = "j", "cpu", "true"
+		if got := w.task(c.in).Variables; !maps.Equal(got, c.want) {
+			t.Errorf("%s: the process is told %v, want %v", name, got, c.want)
+		}
+	}
+	w := newWorld(t)
+	seen := map[string]bool{}
+	for _, name := range []string{"j1", "j2"} {
+		v := w.task(jobs.Submission{Name: name, Target: "cpu", Command: "true", Distributed: "nccl", Processes: 1}).Variables["MASTER_PORT"]
+		if n, err := strconv.Atoi(v); err != nil || n < 6105 || n > 32767 || seen[v] {
+			t.Errorf("%s waits on port %q, like %v; jobs share a machine", name, v, seen)
+		}
+		seen[v] = true
+	}
+}
+
+// task submits, and returns what the node will read.
+func (w *world) task(in jobs.Submission) (task queue.Task) {
+	w.Helper()
+	j, _, err := w.s.Submit(w.Context(), me, w.ws, in)
+	if err != nil {
+		w.Fatal(err)
+	}
+	rec, err := w.store.Get(w.Context(), row.Key{Kind: row.Task, ID: j.Run})
+	if err != nil {
+		w.Fatal(err)
+	}
+	if err := json.Unmarshal(rec.Row.(row.Document).Body, &task); err != nil {
+		w.Fatal(err)
+	}
+	return task
 }

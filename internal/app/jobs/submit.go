@@ -39,6 +39,7 @@ type Submission struct {
 	Target      string // name or ARM id of the compute
 	Nodes       int    // 0: 1
 	Distributed string // how processes are to find each other; empty: there is one
+	Processes   int    `json:",omitempty"` // on each node, of what is Distributed; 0: 1
 	Command     string
 	Script      string
 	Arguments   []string
@@ -236,7 +237,7 @@ func (s *Service) lastNumber(ctx context.Context, w Workspace, experiment string
 func (s *Service) task(w Workspace, b Body, in Submission, now time.Time) (row.Document, error) {
 	t := queue.Task{
 		Run: b.Run, Name: b.Name, Workspace: w.ID, Experiment: b.Experiment, ExperimentID: b.ExperimentID,
-		Command: in.Command, Script: in.Script, Arguments: in.Arguments, Variables: in.Variables,
+		Command: in.Command, Script: in.Script, Arguments: in.Arguments, Variables: in.surroundings(),
 		Environment: in.Environment, Framework: in.Framework, TimeLimit: in.TimeLimit,
 	}
 	if in.Code != "" {
@@ -336,10 +337,7 @@ func fits(c fleet.Cluster, in Submission) error {
 	if in.Nodes > 1 {
 		return fault.New(fault.Unsupported, "nodeCount", "The feature \"multi-node jobs\" is not built yet; ask for 1 node instead of %d.", in.Nodes)
 	}
-	if in.Distributed != "" {
-		return fault.New(fault.Unsupported, "distribution", "The feature \"multi-node jobs\" is not built yet, and with it the distribution %q; leave it out.", in.Distributed)
-	}
-	return nil
+	return in.alone()
 }
 
 // adopt makes body the child of the run that parent names.

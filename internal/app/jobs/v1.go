@@ -19,6 +19,8 @@ type configuration struct {
 	Target                string
 	Framework             string
 	Communicator          string
+	Mpi                   *struct{ ProcessCountPerNode *int }
+	Pytorch               *struct{ ProcessCount *int } // of all nodes
 	MaxRunDurationSeconds int64
 	NodeCount             int
 	Priority              *int
@@ -39,6 +41,7 @@ func FromRunConfiguration(raw json.RawMessage) (Submission, error) {
 	if err := dec.Decode(&c); err != nil {
 		return Submission{}, fault.Coded(fault.Invalid, "InvalidRunConfiguration", "Configuration", "The run configuration is not valid: %s.", err)
 	}
+	var err error
 	in := Submission{
 		Form: V1, Definition: raw, Type: "azureml.scriptrun",
 		Target: c.Target, Nodes: c.NodeCount, Framework: c.Framework, Script: c.Script,
@@ -53,10 +56,12 @@ func FromRunConfiguration(raw json.RawMessage) (Submission, error) {
 	if !strings.EqualFold(c.Communicator, "None") {
 		in.Distributed = c.Communicator
 	}
+	if in.Processes, err = c.processes(); err != nil {
+		return Submission{}, err
+	}
 	if err := c.refuse(); err != nil {
 		return Submission{}, err
 	}
-	var err error
 	if in.Command, err = command(c.Command); err != nil {
 		return Submission{}, err
 	}
@@ -71,6 +76,20 @@ func FromRunConfiguration(raw json.RawMessage) (Submission, error) {
 		in.Arguments = append(in.Arguments, word)
 	}
 	return in, c.environment(&in)
+}
+
+// processes is how many processes the distribution asks for on a node; the parts
+// for distributions other than the communicator's hold their defaults.
+func (c *configuration) processes() (int, error) {
+	switch {
+	case isMPI(c.Communicator) && c.Mpi != nil:
+		return processes("mpi.processCountPerNode", c.Mpi.ProcessCountPerNode)
+	case isPyTorch(c.Communicator) && c.Pytorch != nil:
+		n, err := processes("pytorch.processCount", c.Pytorch.ProcessCount)
+		nodes := max(c.NodeCount, 1)
+		return n/nodes + min(n%nodes, 1), err
+	}
+	return 0, nil
 }
 
 // environment fills in what the processes find around them. The run's own
