@@ -136,6 +136,9 @@ func TestPutJobRefuses(t *testing.T) {
 		"a bad name":               {"/jobs/-j", commandJob, "InvalidPropertyValue"},
 		"an unknown compute":       {"/jobs/j", strings.Replace(commandJob, `"cpu"`, `"nope"`, 1), "ComputeNotFound"},
 		"two nodes":                {"/jobs/j", strings.Replace(commandJob, `"tags"`, `"resources":{"instanceCount":2},"tags"`, 1), "NotImplemented"},
+		"two processes":            {"/jobs/j", strings.Replace(commandJob, `"tags"`, `"distribution":{"distributionType":"PyTorch","processCountPerInstance":2},"tags"`, 1), "NotImplemented"},
+		"no processes":             {"/jobs/j", strings.Replace(commandJob, `"tags"`, `"distribution":{"distributionType":"Mpi","processCountPerInstance":0},"tags"`, 1), "InvalidPropertyValue"},
+		"a worker of TensorFlow":   {"/jobs/j", strings.Replace(commandJob, `"tags"`, `"distribution":{"distributionType":"TensorFlow","workerCount":1},"tags"`, 1), "NotImplemented"},
 		"an unknown environment":   {"/jobs/j", strings.Replace(commandJob, `"tags"`, `"environmentId":"azureml:e:1","tags"`, 1), "EnvironmentNotFound"},
 	} {
 		status := 400
@@ -149,6 +152,24 @@ func TestPutJobRefuses(t *testing.T) {
 	}
 	if n := len(w.store.Rows(row.Job)); n != 0 {
 		t.Errorf("%d jobs were made", n)
+	}
+}
+
+// TestOneProcessIsTaken puts what a job is anyway, twice, and reads it as it was put.
+func TestOneProcessIsTaken(t *testing.T) {
+	t.Parallel()
+	w := newJobWorld(t)
+	for path, distribution := range map[string]string{
+		"/jobs/m": `{"distributionType":"Mpi","processCountPerInstance":1}`,
+		"/jobs/p": `{"distributionType":"PyTorch","processCountPerInstance":null}`,
+	} {
+		body := strings.Replace(commandJob, `"tags"`, `"distribution":`+distribution+`,"tags"`, 1)
+		w.call(201, "PUT", path, body)
+		w.call(200, "PUT", path, body)
+		got, err := json.Marshal(w.call(200, "GET", path, "")["properties"].(map[string]any)["distribution"])
+		if err != nil || string(got) != distribution {
+			t.Errorf("%s has the distribution %s, %v; want %s", path, got, err, distribution)
+		}
 	}
 }
 

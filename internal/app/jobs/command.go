@@ -58,7 +58,7 @@ func FromCommandJob(raw json.RawMessage) (in Submission, environmentID string, e
 	if strings.TrimSpace(p.Command) == "" {
 		return Submission{}, "", fault.Coded(fault.Invalid, "InvalidPropertyValue", "properties.command", "The property command is missing or empty.")
 	}
-	if p.Distribution != nil {
+	if p.Distribution != nil && p.Distribution.DistributionType != "" {
 		in.Distributed = p.Distribution.DistributionType
 		if in.Processes, err = processes("properties.distribution.processCountPerInstance", p.Distribution.ProcessCountPerInstance); err != nil {
 			return Submission{}, "", err
