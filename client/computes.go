@@ -99,6 +99,8 @@ type Node struct {
 	Port      int    `json:"port"`
 	State     string `json:"nodeState"` // idle, running, preparing, unusable, leaving, preempted
 	RunID     string `json:"runId"`     // the job it runs; may be empty
+
+	Warnings []string `json:"warnings"` // sentences on what jobs do without there
 }
 
 // Computes are the calls about compute clusters.

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -77,6 +78,15 @@ type SystemData struct {
 	CreatedBy     string `json:"createdBy"`
 	CreatedByType string `json:"createdByType"`
 	CreatedAt     string `json:"createdAt"`
+}
+
+// Notes are sentences on what the job's nodes do without, as a GPU or isolation.
+func (j Job) Notes() []string {
+	text := j.Properties.Properties["ebb.notes"]
+	if text == "" {
+		return nil
+	}
+	return strings.Split(text, "\n")
 }
 
 // Final reports whether the job is over.

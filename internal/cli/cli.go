@@ -52,6 +52,7 @@ type app struct {
 
 	entered bool     // a command's own code was reached: errors before are of usage
 	warned  []string // by the server
+	noted   []string // said of a job's nodes
 	waits   bool     // "waiting for the server" was said
 	path    string   // of the command that ran, as "ebb compute create"
 }

@@ -522,3 +522,24 @@ func TestSecondsAndSizes(t *testing.T) {
 		}
 	}
 }
+
+// Notes go to standard error, each once; standard output stays as it is.
+func TestNotesAreSaidOnce(t *testing.T) {
+	t.Parallel()
+	s := newServer(t).withCluster("cpu-cluster").withJob("night-1", "Completed")
+	s.jobs["night-1"]["properties"].(map[string]any)["properties"] = map[string]any{"ebb.notes": "No GPU here.\nJobs share\x1b a user."}
+	s.log = "epoch 1\n"
+	const want = "NOTE: No GPU here.\nNOTE: Jobs share  a user.\n"
+	if r := s.run(t, "job", "stream", "night-1"); r.code != 0 || r.out != s.log || r.err != want {
+		t.Errorf("stream: %+v", r)
+	}
+	if r := s.run(t, "job", "show", "night-1", "--query", "name", "-o", "tsv"); r.code != 0 || r.out != "night-1\n" || r.err != want {
+		t.Errorf("show: %+v", r)
+	}
+	if r := s.run(t, "compute", "nodes", "cpu-cluster"); r.code != 0 || strings.Contains(r.out, "No GPU") || r.err != "NOTE: tvm-1, tvm-2: No GPU here.\nNOTE: tvm-2: Landlock alone.\n" {
+		t.Errorf("nodes: %+v", r)
+	}
+	if r := s.run(t, "compute", "nodes", "cpu-cluster", "--query", "[1].warnings[1]", "-o", "tsv"); r.code != 0 || r.out != "Landlock alone.\n" || r.err != "" {
+		t.Errorf("nodes as JSON: %+v", r)
+	}
+}

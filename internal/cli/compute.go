@@ -211,7 +211,11 @@ func (a *app) computeNodes() *cobra.Command {
 				for i, n := range nodes {
 					list[i] = nodeShape(n)
 				}
-				return a.printList(list, nodeColumns, fmt.Sprintf("%s has no nodes now. It rises when a job is submitted.", name))
+				if err := a.printList(list, nodeColumns, fmt.Sprintf("%s has no nodes now. It rises when a job is submitted.", name)); err != nil {
+					return err
+				}
+				a.noteNodes(nodes)
+				return nil
 			})
 		},
 	}

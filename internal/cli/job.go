@@ -181,6 +181,7 @@ func (a *app) jobShow() *cobra.Command {
 				if err := withError(ctx, c, &job); err != nil {
 					return err
 				}
+				a.noteJob(job)
 				return a.print(jobShape(job))
 			})
 		},
@@ -225,7 +226,8 @@ func (a *app) stream(ctx context.Context, c *client.Client, name, log string, of
 	if !job.Final() {
 		fmt.Fprintf(a.Stderr, "%s is %s; Ctrl-C leaves it running.\n", name, job.Properties.Status)
 	}
-	at, err := c.Jobs().Stream(ctx, name, log, offset, a.Stdout)
+	a.noteJob(job)
+	at, err := c.Jobs().Stream(ctx, name, log, offset, a.noting(ctx, c, name))
 	if ctx.Err() != nil {
 		fmt.Fprintf(a.Stderr, "\nStopped printing; %s goes on. More of it: ebb job stream %s --offset %d\nTo stop it: ebb job cancel %s\n", name, name, at, name)
 		return exitError{130}
@@ -254,6 +256,7 @@ func (a *app) verdict(ctx context.Context, c *client.Client, name string) error 
 			return err
 		}
 	}
+	a.noteJob(job)
 	if job.Properties.Status == "Completed" {
 		return nil
 	}

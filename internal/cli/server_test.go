@@ -192,8 +192,8 @@ func (s *server) computeRoutes() {
 	s.mux.HandleFunc("POST "+ws+"/computes/{name}/listNodes", func(w http.ResponseWriter, r *http.Request) {
 		if find(w, r) != nil {
 			reply(w, map[string]any{"nodes": []any{
-				map[string]any{"nodeId": "tvm-1", "nodeState": "running", "runId": "happy_river", "privateIpAddress": "127.77.0.1", "port": 50000},
-				map[string]any{"nodeId": "tvm-2", "nodeState": "idle"}}})
+				map[string]any{"nodeId": "tvm-1", "nodeState": "running", "runId": "happy_river", "privateIpAddress": "127.77.0.1", "port": 50000, "warnings": []any{"No GPU here."}},
+				map[string]any{"nodeId": "tvm-2", "nodeState": "idle", "warnings": []any{"No GPU here.", "Landlock alone."}}}})
 		}
 	})
 }

@@ -127,6 +127,9 @@ func nodeShape(n client.Node) object {
 	if n.Port != 0 {
 		o[4].Value = n.Port
 	}
+	if len(n.Warnings) > 0 {
+		o = append(o, field{"warnings", n.Warnings})
+	}
 	return o
 }
 

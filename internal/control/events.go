@@ -3,6 +3,7 @@ package control
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -83,7 +84,7 @@ func (m *Machine) Connected(now time.Time, id int64, h nodeproto.Hello) {
 	if w.session != nil {
 		m.close(w.session, "the agent has a newer connection")
 	}
-	s := &session{id: id, node: h.Node, report: h.Report, at: now}
+	s := &session{id: id, node: h.Node, warnings: warnings(h), report: h.Report, at: now}
 	m.sessions[id] = s
 	w.session, w.heard, w.silent = s, now, ""
 	m.touched[h.Node] = true
@@ -257,7 +258,7 @@ func Desired(v *pool.View, n fleet.Node, term int64) nodeproto.Desired {
 
 // reported turns an agent's report into an event. Ages count from when it came.
 func reported(s *session, now time.Time) pool.Event {
-	r := pool.Report{Revision: s.report.Revision, Empty: s.report.Empty}
+	r := pool.Report{Revision: s.report.Revision, Empty: s.report.Empty, Warnings: s.warnings}
 	for _, p := range s.report.Attempts {
 		x := pool.Progress{Attempt: p.Attempt, Fence: p.Fence, Phase: p.Phase, Detail: p.Detail, Age: p.StartedAgo}
 		if x.Age > 0 || p.Phase == queue.InRunning {
@@ -269,6 +270,42 @@ func reported(s *session, now time.Time) pool.Event {
 		r.Attempts = append(r.Attempts, x)
 	}
 	return pool.Event{Kind: pool.Reported, Node: s.node, Report: r}
+}
+
+// What is kept of an agent's warnings.
+const (
+	maxWarnings = 10
+	maxWarning  = 500 // bytes
+)
+
+// warnings are the sentences of a hello, one line each and not without end. How
+// far jobs are kept apart is among them where it falls short.
+func warnings(h nodeproto.Hello) []string {
+	var out []string
+	for _, w := range append(slices.Clip(isolation(h)), h.Warnings...) {
+		w = strings.Join(strings.Fields(strings.ToValidUTF8(w, "?")), " ")
+		if len(w) > maxWarning {
+			w = strings.ToValidUTF8(w[:maxWarning-len("…")], "") + "…"
+		}
+		if w != "" && len(out) < maxWarnings && !slices.Contains(out, w) {
+			out = append(out, w)
+		}
+	}
+	return out
+}
+
+// isolation is a sentence on it, unless it is whole, or the agent's own say it.
+func isolation(h nodeproto.Hello) []string {
+	told := func(w string) bool {
+		return strings.Contains(w, "jobs apart") || strings.Contains(w, "kept apart")
+	}
+	switch {
+	case h.Isolation == "user+landlock" || h.Isolation == "" || slices.ContainsFunc(h.Warnings, told):
+		return nil
+	case h.Isolation == "landlock":
+		return []string{"Jobs have no users of their own on this node: Landlock alone keeps them apart."}
+	}
+	return []string{"This node does not keep jobs apart from each other by both users and Landlock."}
 }
 
 // noted are the actions that go into the activity log.

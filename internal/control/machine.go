@@ -89,6 +89,8 @@ type session struct {
 	sentAt time.Time
 	report nodeproto.Report
 	at     time.Time // when the report came
+
+	warnings []string // of its hello
 }
 
 // watch is what this machine saw of one node.

@@ -3,11 +3,15 @@ package control_test
 import (
 	"context"
 	"fmt"
+	"slices"
+	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/ebb-compute/ebb/internal/control"
 	"github.com/ebb-compute/ebb/internal/core/fleet"
+	"github.com/ebb-compute/ebb/internal/core/queue"
 	"github.com/ebb-compute/ebb/internal/core/row"
 	"github.com/ebb-compute/ebb/internal/engine"
 	"github.com/ebb-compute/ebb/internal/nodeproto"
@@ -190,5 +194,59 @@ func TestEventsAreInOrderWithThoseOfOthers(t *testing.T) {
 	}
 	if found == 0 {
 		t.Error("no event was written")
+	}
+}
+
+func TestWarningsOfNodesComeToTheirRuns(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, 2)
+	gpu := "STANDARD_NC6 has 1 GPUs; the node runs with the 0 that this machine has."
+	apart := "This node cannot give jobs users of their own: they are kept apart by Landlock alone."
+	long := strings.Repeat("ö", 400)
+	hello := func(session int64, node string, isolation string, warnings ...string) {
+		b.m.Connected(b.now, session, nodeproto.Hello{
+			Version: nodeproto.Version, Node: node, Installation: installation, Isolation: isolation, Warnings: warnings,
+		})
+		b.turn()
+	}
+	hello(1, "c-0", "landlock", gpu, "two\n lines", long)
+	hello(2, "c-1", "landlock", gpu, apart)
+	n0, _ := b.store.View().Node("c-0")
+	n1, _ := b.store.View().Node("c-1")
+	if w := n0.Warnings; len(w) != 4 || !strings.Contains(w[0], "Landlock alone") || w[1] != gpu || w[2] != "two lines" ||
+		len(w[3]) > 500 || !utf8.ValidString(w[3]) || !strings.HasSuffix(w[3], "ö…") {
+		t.Errorf("warnings of c-0: %q", w)
+	}
+	if w := n1.Warnings; !slices.Equal(w, []string{gpu, apart}) {
+		t.Errorf("warnings of c-1: %q, want isolation said once, by its own words", w)
+	}
+
+	run := queue.Run{ID: "r", Cluster: "c", Nodes: 2, Submitted: b.now}
+	if _, err := b.store.Commit(context.Background(), row.Put(run), row.Put(queue.Status{ID: "r", State: queue.Queued})); err != nil {
+		t.Fatal(err)
+	}
+	b.turn()
+	rs, _ := b.store.View().RunStatus("r")
+	if rs.State != queue.Starting || len(rs.Notes) != 5 || !slices.Contains(rs.Notes, gpu) || !slices.Contains(rs.Notes, apart) {
+		t.Errorf("%s with notes %q, want Starting with the 5 sentences of both nodes, each once", rs.State, rs.Notes)
+	}
+
+	hello(3, "c-0", "user+landlock") // its agent came back with more rights
+	if n, _ := b.store.View().Node("c-0"); len(n.Warnings) != 0 {
+		t.Errorf("warnings of c-0 after another hello: %q, want none", n.Warnings)
+	}
+}
+
+func TestWarningsAreBounded(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, 1)
+	var many []string
+	for i := range 50 {
+		many = append(many, fmt.Sprintf("Number %d.", i))
+	}
+	b.m.Connected(b.now, 1, nodeproto.Hello{Version: nodeproto.Version, Node: "c-0", Installation: installation, Isolation: "none", Warnings: many})
+	b.turn()
+	if n, _ := b.store.View().Node("c-0"); len(n.Warnings) != 10 || !strings.Contains(n.Warnings[0], "keep jobs apart") {
+		t.Errorf("%d warnings: %q", len(n.Warnings), n.Warnings)
 	}
 }

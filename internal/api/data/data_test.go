@@ -319,8 +319,12 @@ func TestFailedRunSaysWhy(t *testing.T) {
 	w.status("x_1", queue.Failed, func(s *queue.Status) {
 		s.Failure = queue.Failure{Code: "UserError", ExitCode: 3, Message: "ValueError: no"}
 		s.Ended = w.now()
+		s.Notes = []string{"No GPU here."}
 	})
 	d := w.call(200, "GET", "/history/v1.0{WS}/experiments/x/runs/x_1/details", "")
+	if got := fmt.Sprint(d["warnings"]); got != "[map[message:No GPU here. source:node]]" {
+		t.Errorf("warnings: %s", got)
+	}
 	e := d["error"].(map[string]any)["error"].(map[string]any)
 	if e["code"] != "UserError" || !strings.Contains(e["message"].(string), "exit code 3") || !strings.Contains(e["message"].(string), "ValueError: no") {
 		t.Errorf("error: %v", e)

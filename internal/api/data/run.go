@@ -72,10 +72,14 @@ func failure(j *jobs.Job) any {
 	return object{"error": inner, "time": stamp(j.Status.Ended)}
 }
 
+// warnings are what the run's processes reported, after what its nodes do without.
 func warnings(j *jobs.Job) any {
-	out := make([]object, len(j.Warnings))
-	for i, w := range j.Warnings {
-		out[i] = object{"source": w.Source, "message": w.Message}
+	out := make([]object, 0, len(j.Status.Notes)+len(j.Warnings))
+	for _, n := range j.Status.Notes {
+		out = append(out, object{"source": "node", "message": n})
+	}
+	for _, w := range j.Warnings {
+		out = append(out, object{"source": w.Source, "message": w.Message})
 	}
 	return out
 }

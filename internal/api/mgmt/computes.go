@@ -147,6 +147,8 @@ type nodeBody struct {
 	Port           *int    `json:"port"`
 	State          string  `json:"nodeState"`
 	Run            *string `json:"runId"`
+
+	Warnings []string `json:"warnings,omitempty"` // Ebb's own: what jobs do without there
 }
 
 func (h computeRoutes) nodes(_ http.ResponseWriter, r *http.Request) (int, any, error) {
@@ -156,7 +158,7 @@ func (h computeRoutes) nodes(_ http.ResponseWriter, r *http.Request) (int, any, 
 	}
 	list := []nodeBody{}
 	for _, n := range nodes {
-		b := nodeBody{ID: n.ID, State: n.State}
+		b := nodeBody{ID: n.ID, State: n.State, Warnings: n.Warnings}
 		if n.Run != "" {
 			b.Run = &n.Run
 		}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"maps"
 	"net/http"
 	"strings"
 	"time"
@@ -184,7 +185,7 @@ func jobResource(r *http.Request, ws jobs.Workspace, j *jobs.Job) map[string]any
 	}
 	for k, v := range map[string]any{
 		"jobType": "Command", "status": j.State(), "command": commandOf(j), "computeId": armid.Compute(ws.ID, j.Target),
-		"experimentName": j.Experiment, "displayName": j.DisplayName, "tags": orEmpty(j.Tags), "properties": orEmpty(j.Properties),
+		"experimentName": j.Experiment, "displayName": j.DisplayName, "tags": orEmpty(j.Tags), "properties": withNotes(j),
 		"isArchived": j.Archived, "environmentVariables": orEmpty(j.Variables), "services": jobServices(hosts, ws, j),
 	} {
 		props[k] = v
@@ -235,6 +236,16 @@ func outcome(props map[string]any, j *jobs.Job) {
 			props["exitCode"] = f.ExitCode
 		}
 	}
+}
+
+// withNotes are a job's properties, and what its nodes do without.
+func withNotes(j *jobs.Job) map[string]string {
+	if len(j.Status.Notes) == 0 {
+		return orEmpty(j.Properties)
+	}
+	out := maps.Clone(orEmpty(j.Properties))
+	out[jobs.NotesProperty] = strings.Join(j.Status.Notes, "\n")
+	return out
 }
 
 // commandOf is what a run runs, as one line.

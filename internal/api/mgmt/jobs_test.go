@@ -223,3 +223,28 @@ func TestCancelAndDeleteJob(t *testing.T) {
 	w.call(404, "GET", "/jobs/j", "")
 	w.call(404, "POST", "/jobs/j/cancel", "")
 }
+
+func TestJobShowsWhatItsNodesDoWithout(t *testing.T) {
+	t.Parallel()
+	w := newJobWorld(t)
+	w.call(201, "PUT", "/jobs/j1?api-version=2024-04-01", commandJob)
+	st, _ := w.store.Rows(row.RunStatus)[0].(queue.Status)
+	st.Notes = []string{"No GPU.", "Landlock alone."}
+	w.commit(row.Put(st))
+	read := func() map[string]any {
+		return w.call(200, "GET", "/jobs/j1?api-version=2024-04-01", "")["properties"].(map[string]any)
+	}
+	props := read()
+	if got := props["properties"].(map[string]any)["ebb.notes"]; got != "No GPU.\nLandlock alone." {
+		t.Errorf("ebb.notes = %q", got)
+	}
+
+	// What was read and is sent back does not become the user's own.
+	w.call(200, "PUT", "/jobs/j1?api-version=2024-04-01", strings.Replace(commandJob, `"tags"`, `"properties":{"mine":"1","ebb.notes":"No GPU."},"tags"`, 1))
+	st.Notes = nil
+	w.commit(row.Put(st))
+	after := read()["properties"].(map[string]any)
+	if got, there := after["ebb.notes"]; there || after["mine"] != "1" {
+		t.Errorf("ebb.notes = %q without notes, mine = %v", got, after["mine"])
+	}
+}

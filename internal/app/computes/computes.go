@@ -208,6 +208,8 @@ type Node struct {
 	ID    string
 	State string // Azure's word
 	Run   string // run id as clients know it; empty: none
+
+	Warnings []string // sentences on what jobs do without there
 }
 
 // Nodes returns the nodes of a compute, oldest first.
@@ -223,7 +225,7 @@ func (s *Service) Nodes(ctx context.Context, p access.Principal, workspace, name
 	view := s.Store.View()
 	nodes := []Node{}
 	for _, n := range view.NodesOf(c.doc.ID) {
-		node := Node{ID: n.ID, State: n.State.Azure()}
+		node := Node{ID: n.ID, State: n.State.Azure(), Warnings: n.Warnings}
 		if a, ok := view.Attempt(n.Attempt); ok {
 			if r, ok := view.Run(a.Run); ok {
 				node.Run = r.Name

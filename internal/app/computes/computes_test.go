@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"reflect"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -590,13 +591,13 @@ func TestNodesAndCounts(t *testing.T) {
 	run := queue.Run{ID: "r1", Name: "exp_1", Workspace: c.Workspace, Cluster: c.ID, Nodes: 1}
 	w.commit(
 		row.Put(fleet.Node{ID: c.Prefix + "-2", Cluster: c.ID, Number: 2, State: fleet.Launching}),
-		row.Put(fleet.Node{ID: c.Prefix + "-1", Cluster: c.ID, Number: 1, State: fleet.Busy, Attempt: "r1.1"}),
+		row.Put(fleet.Node{ID: c.Prefix + "-1", Cluster: c.ID, Number: 1, State: fleet.Busy, Attempt: "r1.1", Warnings: []string{"No GPU."}}),
 		row.Put(fleet.Node{ID: c.Prefix + "-3", Cluster: c.ID, Number: 3, State: fleet.Draining}),
 		row.Put(run), row.Put(queue.Status{ID: "r1", State: queue.Running}), row.Put(queue.Attempt{ID: "r1.1", Run: "r1", N: 1, Cluster: c.ID, Phase: queue.InRunning}),
 		row.Put(fleet.Status{ID: c.ID, Observed: 1, Provisioning: operation.Succeeded, Allocation: fleet.Resizing, Target: 2, Errors: []fleet.Problem{{Code: "X", Message: "Y."}}}),
 	)
 	nodes, err := w.s.Nodes(t.Context(), w.owner, w.ws, "abc")
-	if err != nil || len(nodes) != 3 || nodes[0] != (computes.Node{ID: c.Prefix + "-1", State: "running", Run: "exp_1"}) || nodes[1].State != "preparing" || nodes[2].State != "leaving" {
+	if err != nil || len(nodes) != 3 || !reflect.DeepEqual(nodes[0], computes.Node{ID: c.Prefix + "-1", State: "running", Run: "exp_1", Warnings: []string{"No GPU."}}) || nodes[1].State != "preparing" || nodes[2].State != "leaving" {
 		t.Errorf("Nodes = %+v, %v", nodes, err)
 	}
 	got := w.get("abc")

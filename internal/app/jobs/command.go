@@ -36,6 +36,10 @@ type properties struct {
 	Outputs   map[string]json.RawMessage
 }
 
+// NotesProperty is the property in which ARM shows a run's notes, a line each.
+// It is not the user's: who sends back what was read does not set it.
+const NotesProperty = "ebb.notes"
+
 // FromCommandJob reads the properties of an ARM job. environmentId is not
 // looked up: the caller replaces [Submission.Environment] when it names one.
 func FromCommandJob(raw json.RawMessage) (in Submission, environmentID string, err error) {
@@ -49,6 +53,7 @@ func FromCommandJob(raw json.RawMessage) (in Submission, environmentID string, e
 		}
 		return Submission{}, "", fault.New(fault.Unsupported, "properties.jobType", "The feature \"jobs of type %s\" is not built yet; \"Command\" is.", p.JobType)
 	}
+	delete(p.Properties, NotesProperty)
 	in = Submission{
 		Form: ARM, Definition: raw, Type: "azureml.commandjob", Experiment: p.ExperimentName,
 		DisplayName: p.DisplayName, Description: p.Description, Tags: p.Tags, Properties: p.Properties, Archived: p.IsArchived,

@@ -142,6 +142,7 @@ type Node struct {
 	Attempt   string    // id of the attempt it holds; empty: none
 	Revision  int64     // of what its agent is asked for; raised with every change of it
 	Why       string    // one sentence on the present state; may be empty
+	Warnings  []string  // sentences of its agent's last hello on what jobs do without here
 	Created   time.Time
 }
 

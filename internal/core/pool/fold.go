@@ -38,6 +38,7 @@ type Report struct {
 	Revision int64 // of what it was asked
 	Empty    bool
 	Attempts []Progress
+	Warnings []string // what its agent said in its hello
 }
 
 // Progress is how far an attempt has come on one node.
@@ -176,6 +177,10 @@ func (t *turn) removed(s *site, i int) {
 }
 
 func (t *turn) reported(s *site, i int, r Report) {
+	if !slices.Equal(s.nodes[i].Warnings, r.Warnings) {
+		s.nodes[i].Warnings = r.Warnings
+		t.save(s, i)
+	}
 	t.heard(s, i)
 	n := s.nodes[i]
 	for _, p := range r.Attempts {

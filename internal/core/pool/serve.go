@@ -164,6 +164,7 @@ func (t *turn) start(s *site, r queue.Run, rs queue.Status, nodes []int) {
 		ID: fmt.Sprintf("%s.%d", r.ID, rs.Attempts), Run: r.ID, N: rs.Attempts, Cluster: s.c.ID,
 		Fence: t.nextFence(), Phase: queue.Placed, Placed: t.now,
 	}
+	rs.Notes = s.notes(nodes)
 	for _, i := range nodes {
 		if s.nodes[i].State == fleet.Draining {
 			t.keep(s, i, "a run needs it")
@@ -177,6 +178,22 @@ func (t *turn) start(s *site, r queue.Run, rs queue.Status, nodes []int) {
 	t.run(rs, queue.Starting, "")
 	t.act(Action{Verb: Start, Cluster: s.c.ID, Node: a.Members[0].Node, Run: r.ID, Attempt: a.ID,
 		Why: startWhy(len(nodes))})
+}
+
+// maxNotes bounds what is kept of the warnings of a run's nodes.
+const maxNotes = 10
+
+// notes is what nodes warn of, each sentence once.
+func (s *site) notes(nodes []int) []string {
+	var out []string
+	for _, i := range nodes {
+		for _, w := range s.nodes[i].Warnings {
+			if len(out) < maxNotes && !slices.Contains(out, w) {
+				out = append(out, w)
+			}
+		}
+	}
+	return out
 }
 
 func startWhy(n int) string {

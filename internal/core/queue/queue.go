@@ -92,6 +92,7 @@ type Status struct {
 	Started  time.Time // the first process of the first attempt; zero: not yet
 	Ended    time.Time // zero: not yet
 	Failure  Failure   // zero: none
+	Notes    []string  // sentences: what the nodes of the last attempt do without
 }
 
 // Key implements [row.Row].
