@@ -41,7 +41,7 @@ assert inner["remoteLoginPortPublicAccess"] == "Enabled"
 assert inner["enableNodePublicIp"] is True, inner
 assert (got.vnet_resourcegroup_name, got.vnet_name, got.subnet_name) == ("network", "vn", "default")
 assert got.admin_username == "azureuser"
-assert got.admin_user_ssh_key is None, "Azure counts the key among the secrets"
+assert got.admin_user_ssh_key == KEY, got.admin_user_ssh_key
 assert (got.vm_size.upper(), got.vm_priority.lower()) == ("STANDARD_NC6", "lowpriority"), (got.vm_size, got.vm_priority)
 assert (got.scale_settings.minimum_node_count, got.scale_settings.maximum_node_count) == (0, 3)
 assert inner["userAccountCredentials"]["adminUserName"] == "azureuser"

@@ -108,6 +108,8 @@ put "ebb exec --" before the command that you would run against Azure.`,
 		Args:          cobra.NoArgs,
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
+	root.Version = a.Version
+	root.SetVersionTemplate("ebb {{.Version}}\n")
 	root.SetIn(a.Stdin)
 	root.SetOut(a.Stdout)
 	root.SetErr(a.Stderr)

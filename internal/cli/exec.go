@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
@@ -52,6 +53,17 @@ it, 127 when it was not found, 126 when it may not be run.`,
 	return cmd
 }
 
+// noteAway says at once that nobody answers at the server's address: clients
+// take minutes to give up, and then speak of firewalls.
+func (a *app) noteAway(url, address string) {
+	conn, err := net.DialTimeout("tcp", address, 2*time.Second)
+	if err == nil {
+		conn.Close()
+		return
+	}
+	fmt.Fprintf(a.Stderr, "WARNING: no answer from %s. Is the server running? Start it with \"ebb serve\"; requests wait %s for it.\n", url, client.Patience)
+}
+
 func (a *app) exec(args []string) error {
 	f, err := a.file()
 	if err != nil {
@@ -75,6 +87,7 @@ func (a *app) exec(args []string) error {
 	if err != nil {
 		return err
 	}
+	a.noteAway(f.URL, p.server)
 	code, err := a.runChild(args, change.apply(a.Environ))
 	if err != nil {
 		fmt.Fprintf(a.Stderr, "ebb exec: %v\n", err)

@@ -20,7 +20,7 @@ func (a *app) jobCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "job",
 		Short:   "Submit jobs, follow and stop them",
-		Example: "  ebb job create --compute cpu-cluster --command 'python train.py' --stream\n  ebb job list\n  ebb job stream happy_river_k2v9xq41mz",
+		Example: "  ebb job create --compute cpu-cluster --command 'python -V' --stream\n  ebb job list\n  ebb job stream happy_river_k2v9xq41mz",
 		Args:    cobra.NoArgs,
 		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}

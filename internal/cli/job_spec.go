@@ -91,7 +91,7 @@ func (f *jobFlags) spec() (jobSpec, error) {
 		return s, err
 	}
 	if s.Command == "" {
-		return s, usagef("the job needs a command: --command 'python train.py', or a file with -f")
+		return s, usagef("the job needs a command: --command 'echo hello', or a file with -f")
 	}
 	if s.Compute == "" {
 		return s, usagef("the job needs a cluster: --compute NAME")
