@@ -248,3 +248,15 @@ func TestJobShowsWhatItsNodesDoWithout(t *testing.T) {
 		t.Errorf("ebb.notes = %q without notes, mine = %v", got, after["mine"])
 	}
 }
+
+// A job that was read and is sent back unchanged is the same job.
+func TestAJobPutBackAsReadIsTheSame(t *testing.T) {
+	t.Parallel()
+	w := newJobWorld(t)
+	w.call(201, "PUT", "/jobs/bare", `{"properties":{"jobType":"Command","command":"echo hi","computeId":"cpu"}}`)
+	read, err := json.Marshal(w.call(200, "GET", "/jobs/bare", ""))
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.call(200, "PUT", "/jobs/bare", string(read))
+}

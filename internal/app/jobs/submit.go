@@ -61,6 +61,9 @@ func (in *Submission) hash() string {
 		work.Target = work.Target[i+1:]
 	}
 	work.Target = strings.ToLower(work.Target)
+	if len(work.Variables) == 0 {
+		work.Variables = nil // what is shown as {} was perhaps not sent at all
+	}
 	text, err := json.Marshal(work)
 	if err != nil {
 		panic("jobs: a submission cannot be written as JSON: " + err.Error())
