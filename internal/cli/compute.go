@@ -111,13 +111,15 @@ func (a *app) createCompute(cmd *cobra.Command, f *computeFlags, args []string) 
 	if err != nil {
 		return err
 	}
-	if spec.SSHPublic == nil {
-		// It cannot change, and another client may have made the cluster otherwise.
-		if there, err := c.Computes().Get(ctx, spec.Name); err == nil {
+	doing := "Creating cluster %s"
+	if there, err := c.Computes().Get(ctx, spec.Name); err == nil {
+		doing = "Cluster %s exists; bringing it to what was asked for"
+		if spec.SSHPublic == nil {
+			// It cannot change, and another client may have made the cluster otherwise.
 			want.Properties.Properties.RemoteLogin = there.Properties.Properties.RemoteLogin
 		}
 	}
-	p := a.progress("Creating cluster %s", spec.Name)
+	p := a.progress(doing, spec.Name)
 	made, op, err := c.Computes().Create(ctx, spec.Name, want)
 	if err == nil && !f.noWait {
 		if err = op.Wait(ctx); err == nil {
