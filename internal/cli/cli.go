@@ -296,3 +296,26 @@ func nameArg(cmd *cobra.Command, flag string, args []string) (string, error) {
 	}
 	return "", usagef("which one? Give its name, as in: %s NAME", cmd.CommandPath())
 }
+
+// named is what a command does with the one thing that it names.
+type named func(ctx context.Context, c *client.Client, name string) error
+
+// onNamed runs do with a client and the name given as flag or argument; gone
+// puts into words that nothing has that name.
+func (a *app) onNamed(cmd *cobra.Command, flag string, args []string, do named,
+	gone func(ctx context.Context, c *client.Client, name string, was error) error) error {
+	name, err := nameArg(cmd, flag, args)
+	if err != nil {
+		return err
+	}
+	c, err := a.connect()
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	ctx := cmd.Context()
+	if err = do(ctx, c, name); client.IsNotFound(err) {
+		return gone(ctx, c, name, err)
+	}
+	return err
+}

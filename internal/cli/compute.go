@@ -383,22 +383,8 @@ func (a *app) deleteCompute(ctx context.Context, c *client.Client, name string, 
 
 // onCompute runs do with a client and the cluster's name, and tells which
 // clusters there are when that one is not.
-func (a *app) onCompute(cmd *cobra.Command, flag string, args []string, do func(context.Context, *client.Client, string) error) error {
-	name, err := nameArg(cmd, flag, args)
-	if err != nil {
-		return err
-	}
-	c, err := a.connect()
-	if err != nil {
-		return err
-	}
-	defer c.Close()
-	ctx := cmd.Context()
-	err = do(ctx, c, name)
-	if !client.IsNotFound(err) {
-		return err
-	}
-	return a.noCluster(ctx, c, name, err)
+func (a *app) onCompute(cmd *cobra.Command, flag string, args []string, do named) error {
+	return a.onNamed(cmd, flag, args, do, a.noCluster)
 }
 
 // noCluster is the error for a cluster that is not there. Where even the list

@@ -334,27 +334,19 @@ func (a *app) jobCancel() *cobra.Command {
 
 // onJob runs do with a client and the job's name, and names the latest jobs
 // when that one is not there.
-func (a *app) onJob(cmd *cobra.Command, flag string, args []string, do func(context.Context, *client.Client, string) error) error {
-	name, err := nameArg(cmd, flag, args)
-	if err != nil {
-		return err
-	}
-	c, err := a.connect()
-	if err != nil {
-		return err
-	}
-	defer c.Close()
-	ctx := cmd.Context()
-	err = do(ctx, c, name)
-	if !client.IsNotFound(err) {
-		return err
-	}
+func (a *app) onJob(cmd *cobra.Command, flag string, args []string, do named) error {
+	return a.onNamed(cmd, flag, args, do, a.noJob)
+}
+
+// noJob is the error for a job that is not there. Where even the list fails,
+// was stays.
+func (a *app) noJob(ctx context.Context, c *client.Client, name string, was error) error {
 	const few = 5
 	text := ""
 	count := 0
 	for job, lerr := range c.Jobs().All(ctx) {
 		if lerr != nil {
-			return err
+			return was
 		}
 		if count++; count > few {
 			text += ", …"
