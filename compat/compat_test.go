@@ -21,19 +21,37 @@ const patience = 5 * time.Minute
 // python returns the interpreter of the venv with SDK v1, made once.
 func python(t testing.TB) string {
 	t.Helper()
-	path, err := sdk()
+	return ready(t, "venv", "v1")
+}
+
+// ready returns what scripts/setup prints once it has made a client's packages
+// ready: the python of a venv, or the folder with node_modules. Without them the
+// test is skipped, or fails where CI asks for every real part.
+func ready(t testing.TB, what, name string) string {
+	t.Helper()
+	made.Lock()
+	once := made.by[what+name]
+	if once == nil {
+		once = sync.OnceValues(func() (string, error) {
+			cmd := exec.Command(filepath.Join(testkit.Root(), "scripts", "setup"), what, name)
+			cmd.Stderr = os.Stderr
+			out, err := cmd.Output()
+			return strings.TrimSpace(string(out)), err
+		})
+		made.by[what+name] = once
+	}
+	made.Unlock()
+	path, err := once()
 	if err != nil {
-		testkit.RealPart(t, "Microsoft's SDK v1: %v", err)
+		testkit.RealPart(t, "Microsoft's client (%s %s): %v", what, name, err)
 	}
 	return path
 }
 
-var sdk = sync.OnceValues(func() (string, error) {
-	cmd := exec.Command(filepath.Join(testkit.Root(), "scripts", "setup"), "sdk-v1")
-	cmd.Stderr = os.Stderr
-	out, err := cmd.Output()
-	return strings.TrimSpace(string(out)), err
-})
+var made = struct {
+	sync.Mutex
+	by map[string]func() (string, error)
+}{by: map[string]func() (string, error){}}
 
 // seats bounds how many scripts run at once: each is a server, its nodes and a
 // Python that imports the SDK.
