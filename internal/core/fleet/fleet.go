@@ -30,10 +30,14 @@ type Cluster struct {
 	Size        Size
 	LowPriority bool
 	Min, Max    int
-	IdleAfter   time.Duration // how long a node above Min may stand idle
+	IdleAfter   time.Duration // how long a node above Min may stand idle; of an instance, before it goes off, 0: never
 	Generation  int64         // raised by 1 with every change
 	Deleting    bool
 	Created     time.Time
+
+	Instance bool      // a compute instance: Min and Max are 1 and its node stays while it is on
+	Off      bool      // an instance that was stopped
+	Switched time.Time // when an instance was last made, started, stopped or restarted: nodes from before leave
 }
 
 // Key implements [row.Row].
@@ -71,6 +75,7 @@ type Status struct {
 	Failures     int       // launches failed in a row
 	RetryAt      time.Time // no launch before; zero: at once
 	Full         bool      // the last launch failed for want of room
+	Slept        time.Time // when an instance last went off because it stood idle
 }
 
 // Key implements [row.Row].
@@ -81,6 +86,16 @@ func (s Status) Index() (parent, sort string) { return "", "" }
 
 // Hot implements [row.Row].
 func (s Status) Hot() bool { return true }
+
+// Off reports whether a cluster runs no nodes, whatever its Min says: it is being
+// deleted, or an instance that was stopped or stood idle since it was started.
+func Off(c Cluster, s Status) bool {
+	return c.Deleting || c.Off || c.Instance && s.Slept.After(c.Switched)
+}
+
+// Leaves reports whether a node is not to stay: its cluster is off, or an
+// instance that restarts with another.
+func Leaves(c Cluster, s Status, n Node) bool { return Off(c, s) || n.Created.Before(c.Switched) }
 
 // NodeState is where a node stands in its life. Azure's word for each is [NodeState.Azure].
 type NodeState string

@@ -305,7 +305,8 @@ func (t *turn) saveAttempt(a queue.Attempt) {
 	t.put(a)
 }
 
-// operations ends those whose wish has been taken in, or whose target is gone.
+// operations ends those whose wish has been taken in, or whose target is gone. Those
+// of an instance last until it is what was asked for.
 func (t *turn) operations() {
 	for o := range t.v.Operations() {
 		c, ok := t.v.Cluster(o.Target)
@@ -314,16 +315,20 @@ func (t *turn) operations() {
 		case !ok && !isCompute(o.Target): // somebody else's
 			continue
 		case !ok, s != nil && s.gone:
-			t.finish(o, "the compute is gone")
+			t.finish(o, operation.Succeeded, "the compute is gone")
 		case c.Deleting && o.Generation >= c.Generation: // the delete itself
-		case s != nil && s.s.Observed >= o.Generation:
-			t.finish(o, "the change is taken in")
+		case s == nil || s.s.Observed < o.Generation:
+		case s.s.Provisioning == operation.Failed:
+			o.Code, o.Message = s.s.Errors[0].Code, s.s.Errors[0].Message
+			t.finish(o, operation.Failed, "the instance cannot start")
+		case s.s.Provisioning == operation.Succeeded || !c.Instance:
+			t.finish(o, operation.Succeeded, "the change is taken in")
 		}
 	}
 }
 
-func (t *turn) finish(o operation.Operation, why string) {
-	o.Status, o.Ended = operation.Succeeded, t.now
+func (t *turn) finish(o operation.Operation, as operation.State, why string) {
+	o.Status, o.Ended = as, t.now
 	t.put(o)
 	t.act(Action{Verb: Finish, Cluster: o.Target, Run: o.ID, Why: why})
 }

@@ -71,7 +71,35 @@ func deal(seed uint64) dealt {
 	if seed%4 == 0 {
 		d.tight("tight")
 	}
+	if seed%3 == 0 {
+		d.instance("ci")
+	}
 	return d
+}
+
+// instance adds a compute instance, on or off, with a node from before it was
+// last switched, or after.
+func (d *dealt) instance(name string) {
+	c := cluster(name, 1, 1)
+	c.Instance, c.Off, c.Switched, c.Deleting = true, d.rnd.IntN(3) == 0, d.ago(time.Hour), d.rnd.IntN(12) == 0
+	c.IdleAfter = time.Duration(d.rnd.IntN(3)) * 10 * time.Minute
+	s := fleet.Status{ID: c.ID, Launched: 100}
+	if d.rnd.IntN(4) == 0 {
+		s.Slept = d.ago(time.Hour)
+	}
+	d.v = d.v.Apply(put(c, s)...)
+	states := []fleet.NodeState{fleet.Launching, fleet.Idle, fleet.Idle, fleet.Draining, fleet.Unusable, fleet.Removing, fleet.Preempted}
+	switch d.rnd.IntN(3) {
+	case 0:
+		n := d.node(c, 0, states[d.rnd.IntN(len(states))])
+		d.v = d.v.Apply(row.Put(n))
+		d.see(n)
+	case 1:
+		d.busy(c, 0)
+	}
+	for range d.rnd.IntN(3) {
+		d.v = d.v.Apply(queued(d.run(c))...)
+	}
 }
 
 // tight adds a cluster that is as large as it may be, with a gang that waits and
@@ -149,7 +177,10 @@ func (d *dealt) cluster(name string) {
 func (d *dealt) node(c fleet.Cluster, number int64, state fleet.NodeState) fleet.Node {
 	n := fleet.Node{
 		ID: fmt.Sprintf("%s-%d", c.Prefix, number), Cluster: c.ID, Number: number, State: state,
-		Since: d.ago(20 * time.Minute), Revision: 1 + d.rnd.Int64N(5),
+		Since: d.ago(20 * time.Minute), Revision: 1 + d.rnd.Int64N(5), Created: start,
+	}
+	if c.Instance {
+		n.Created = d.ago(time.Hour) // before it was switched, or after
 	}
 	if state == fleet.Idle {
 		n.IdleSince = n.Since
@@ -278,6 +309,9 @@ func (d *dealt) checkSize(t *testing.T, c fleet.Cluster, p pool.Plan, next *pool
 	if count[pool.Launch] > 0 && count[pool.Drain] > 0 {
 		t.Errorf("%s launches and drains at once", c.Name)
 	}
+	if is, _ := next.ClusterStatus(c.ID); count[pool.Launch] > 0 && fleet.Off(c, is) {
+		t.Errorf("%s launches while it is off", c.Name)
+	}
 	if count[pool.Launch] > 0 && n > c.Max {
 		t.Errorf("%s launches past its maximum", c.Name)
 	}
@@ -287,6 +321,10 @@ func (d *dealt) checkSize(t *testing.T, c fleet.Cluster, p pool.Plan, next *pool
 		switch x.State {
 		case fleet.Idle, fleet.Busy, fleet.Unusable:
 			staying++
+			moving = moving || fleet.Leaves(c, s, x)
+			if x.State == fleet.Idle && fleet.Leaves(c, s, x) {
+				t.Errorf("%s is idle, and its cluster is off", x.ID)
+			}
 		case fleet.Launching:
 			staying, moving = staying+1, true
 		default:
@@ -294,7 +332,7 @@ func (d *dealt) checkSize(t *testing.T, c fleet.Cluster, p pool.Plan, next *pool
 		}
 	}
 	free := !d.facts.Blind && s.RetryAt.Compare(start) <= 0 && d.facts.Capacity == (pool.Capacity{})
-	if free && !c.Deleting && staying < min(c.Min, c.Max-(n-staying)) {
+	if free && !fleet.Off(c, s) && staying < min(c.Min, c.Max-(n-staying)) {
 		t.Errorf("%s has %d nodes, at least %d are wanted", c.Name, staying, c.Min)
 	}
 	if _, there := next.Cluster(c.ID); there {

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/ebb-compute/ebb/internal/core/fleet"
+	"github.com/ebb-compute/ebb/internal/core/operation"
 	"github.com/ebb-compute/ebb/internal/core/pool"
 	"github.com/ebb-compute/ebb/internal/core/queue"
 	"github.com/ebb-compute/ebb/internal/core/row"
@@ -80,6 +81,7 @@ func (s *stage) play(script string) string {
 // do carries out one command:
 //
 //	cluster NAME MIN MAX IDLE     a user wants a cluster, or changes it
+//	instance NAME on|off|again IDLE  a user wants an instance, stops it, starts it (again: restarts)
 //	delete NAME                   a user deletes it
 //	submit RUN CLUSTER NODES [LIMIT]
 //	cancel RUN
@@ -120,6 +122,14 @@ func (s *stage) do(line string) string {
 			c.Generation = old.Generation + 1
 		}
 		s.apply(row.Put(c))
+	case "instance":
+		c := cluster(arg(1), 1, 1)
+		c.Instance, c.Off, c.IdleAfter, c.Created, c.Switched = true, arg(2) == "off", length(3), s.now, s.now
+		if old, ok := s.v.Cluster(c.ID); ok {
+			c.Generation = old.Generation + 1
+		}
+		op := operation.Operation{ID: fmt.Sprintf("%s-op%d", c.Name, c.Generation), Target: c.ID, Generation: c.Generation, Status: operation.InProgress, Started: s.now}
+		s.apply(row.Put(c), row.Put(op))
 	case "delete":
 		c, _ := s.v.Cluster(cluster(arg(1), 0, 0).ID)
 		c.Deleting = true

@@ -59,7 +59,7 @@ func (t *turn) serve(s *site) {
 		s.wait(&l, r, rs, "")
 	}
 	s.wanted = min(max(s.c.Min, s.busy()+l.demand), s.c.Max)
-	if s.c.Deleting {
+	if s.off() {
 		s.wanted = 0
 	}
 }
@@ -76,7 +76,7 @@ func (s *site) wait(l *line, r queue.Run, rs queue.Status, why string) {
 // first so that the others can leave, then draining ones, which are kept by it.
 func (t *turn) candidates(s *site) []int {
 	var free, leaving []int
-	if s.c.Deleting {
+	if s.off() {
 		return nil
 	}
 	idle := s.idle()
@@ -87,7 +87,7 @@ func (t *turn) candidates(s *site) []int {
 		}
 	}
 	for i := range s.nodes {
-		if s.nodes[i].State == fleet.Draining && !t.f.Away[s.nodes[i].ID] {
+		if s.nodes[i].State == fleet.Draining && !s.leaves(i) && !t.f.Away[s.nodes[i].ID] {
 			leaving = append(leaving, i)
 		}
 	}

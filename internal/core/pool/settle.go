@@ -41,9 +41,9 @@ func (t *turn) settleOne(s *site, a queue.Attempt) {
 	if !ok || !live { // its run is gone: nothing waits for the end
 		r, rs = queue.Run{ID: a.Run, Cancel: true}, queue.Status{ID: a.Run, State: queue.Canceled}
 	}
-	if r.Cancel || s.c.Deleting {
-		r.Cancel = true
+	if r.Cancel || s.off() || slices.ContainsFunc(a.Members, func(m queue.Member) bool { return s.leaves(s.find(m.Node)) }) {
 		r.CancelWhy = cancelWhy(r, s.c)
+		r.Cancel = true
 	}
 	if !slices.ContainsFunc(a.Members, func(m queue.Member) bool { return m.Phase != queue.Ended }) {
 		t.end(s, a, r, rs)
@@ -228,8 +228,11 @@ func cancelWhy(r queue.Run, c fleet.Cluster) string {
 	if r.CancelWhy != "" {
 		return r.CancelWhy
 	}
-	if c.Deleting {
+	switch {
+	case c.Deleting:
 		return fmt.Sprintf("The compute %q was deleted.", c.Name)
+	case c.Instance && !r.Cancel:
+		return fmt.Sprintf("The compute instance %q was stopped or restarted.", c.Name)
 	}
 	return "The run was cancelled by its user."
 }
@@ -245,16 +248,36 @@ func (t *turn) retire(s *site) {
 		case fleet.Unusable:
 			t.retireSilent(s, i)
 		case fleet.Launching:
-			if s.c.Deleting { // it has never had work
-				t.remove(s, i, "the cluster is being deleted")
+			if s.leaves(i) { // it has never had work
+				t.remove(s, i, s.whyLeave())
 			}
 		case fleet.Idle:
-			if s.c.Deleting {
-				t.drain(s, i, "the cluster is being deleted")
+			if s.leaves(i) {
+				t.drain(s, i, s.whyLeave())
 			}
 		}
 	}
 	t.trim(s)
+}
+
+// off reports whether the cluster runs no nodes.
+func (s *site) off() bool { return fleet.Off(s.c, s.s) }
+
+// leaves reports whether node i is there and not to stay, whatever it does.
+func (s *site) leaves(i int) bool {
+	return i >= 0 && s.nodes[i].State != fleet.Gone && fleet.Leaves(s.c, s.s, s.nodes[i])
+}
+
+func (s *site) whyLeave() string {
+	switch {
+	case s.c.Deleting:
+		return "the cluster is being deleted"
+	case s.c.Off:
+		return "the instance is being stopped"
+	case s.off():
+		return "the instance stood idle, and went off"
+	}
+	return "the instance restarts"
 }
 
 // retireSilent gives up a silent node. One that holds a run waits: its engine

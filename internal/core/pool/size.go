@@ -72,7 +72,7 @@ func (t *turn) most(s *site) int {
 	r := t.room
 	r.left = r.all
 	for _, o := range t.order {
-		if o != s && !o.c.Deleting {
+		if o != s && !o.off() {
 			r.take(o.c.Size, o.c.Min)
 		}
 	}
@@ -195,7 +195,7 @@ func (r *room) words(cpus int, memory float64, gpus int) string {
 func (s *site) keepable() int {
 	n := 0
 	for i := range s.nodes {
-		if s.nodes[i].State == fleet.Draining {
+		if s.nodes[i].State == fleet.Draining && !s.leaves(i) {
 			n++
 		}
 	}
@@ -204,7 +204,7 @@ func (s *site) keepable() int {
 
 func (t *turn) keepSome(s *site, n int) {
 	for i := range s.nodes {
-		if n > 0 && s.nodes[i].State == fleet.Draining {
+		if n > 0 && s.nodes[i].State == fleet.Draining && !s.leaves(i) {
 			t.keep(s, i, "work arrived")
 			n--
 		}
@@ -254,7 +254,9 @@ func (t *turn) launch(s *site) {
 		return
 	}
 	why := fmt.Sprintf("jobs wait, and %d of %d nodes are wanted", s.wanted, s.c.Max)
-	if len(s.ask) == 0 {
+	if s.c.Instance {
+		why = "the instance is on"
+	} else if len(s.ask) == 0 {
 		why = fmt.Sprintf("at least %d nodes are wanted", s.c.Min)
 	}
 	for range s.lack {
@@ -287,6 +289,7 @@ func (t *turn) shrink(s *site) {
 	if t.head != nil && t.head != s && s.short {
 		wanted = max(s.c.Min, s.busy()+s.launching()) // its room is needed by who comes first
 	}
+	t.sleep(s)
 	surplus := s.staying() - wanted
 	if surplus <= 0 || s.c.Deleting || s.lack > 0 {
 		return
@@ -305,10 +308,28 @@ func (t *turn) shrink(s *site) {
 	}
 }
 
+// sleep switches an instance off that stood idle for as long as it may.
+func (t *turn) sleep(s *site) {
+	if !s.c.Instance || s.c.IdleAfter <= 0 || s.off() {
+		return
+	}
+	for _, i := range s.idle() {
+		due := s.nodes[i].IdleSince.Add(s.c.IdleAfter)
+		if t.now.Before(due) {
+			t.recheck(due)
+			return
+		}
+		s.s.Slept, s.wanted = t.now, 0
+		t.drain(s, i, s.whyLeave())
+	}
+}
+
 // never says why a run can never start here as things are; empty: it can.
 func (t *turn) never(s *site, need, most int) string {
 	c := s.c
 	switch {
+	case s.off():
+		return fmt.Sprintf("The compute instance %q is stopped. Start it, or submit the run to another compute.", c.Name)
 	case need > c.Max:
 		return fmt.Sprintf("It needs %s, and cluster %q may have %d at most. Raise the cluster's maximum to %d or more, or ask for fewer nodes.",
 			nodes(need), c.Name, c.Max, need)

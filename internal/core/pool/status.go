@@ -23,19 +23,16 @@ func (t *turn) report(s *site) {
 	}
 	st := &s.s
 	st.Observed = s.c.Generation
-	st.Provisioning = operation.Succeeded
-	if s.c.Deleting {
-		st.Provisioning = operation.Deleting
-	}
 	target := min(max(s.wanted, s.staying()), s.c.Max)
-	if s.c.Deleting {
+	if s.off() {
 		target = 0
 	}
 	present := s.present()
 	allocation := fleet.Steady
-	if present != target || slices.ContainsFunc(s.nodes, onTheWay) {
+	if present != target || slices.ContainsFunc(s.nodes, s.onTheWay) {
 		allocation = fleet.Resizing
 	}
+	st.Provisioning = s.provisioning(allocation)
 	if allocation != st.Allocation {
 		st.Allocation, st.Since = allocation, t.now
 	}
@@ -60,6 +57,8 @@ func (s *site) whyResize(present, target int) string {
 	switch {
 	case s.c.Deleting:
 		return "The cluster is being deleted."
+	case s.off():
+		return "The instance is being stopped."
 	case target > present || target == present:
 		return fmt.Sprintf("Nodes start, until there are %d.", target)
 	}
@@ -70,8 +69,27 @@ func (s *site) whyResize(present, target int) string {
 func capital(s string) string { return strings.ToUpper(s[:1]) + s[1:] }
 
 // onTheWay reports whether a node is coming or going.
-func onTheWay(n fleet.Node) bool {
+func (s *site) onTheWay(n fleet.Node) bool {
+	if n.State == fleet.Busy || n.State == fleet.Unusable {
+		return fleet.Leaves(s.c, s.s, n)
+	}
 	return n.State == fleet.Launching || n.State == fleet.Draining || n.State == fleet.Removing
+}
+
+// provisioning is the state of the resource. A cluster is made as soon as its wish
+// is taken in; an instance is what its node is.
+func (s *site) provisioning(allocation fleet.Allocation) operation.State {
+	switch {
+	case s.c.Deleting:
+		return operation.Deleting
+	case !s.c.Instance || allocation == fleet.Steady:
+		return operation.Succeeded
+	case len(s.s.Errors) > 0:
+		return operation.Failed
+	case s.old.Provisioning == "" || s.old.Provisioning == operation.Creating:
+		return operation.Creating
+	}
+	return operation.Updating
 }
 
 // gone reports whether nothing of a cluster that is being deleted is left.
@@ -89,7 +107,7 @@ func (t *turn) gone(s *site) bool {
 
 // same reports whether two statuses say the same.
 func same(a, b fleet.Status) bool {
-	if !slices.Equal(a.Errors, b.Errors) || !a.Since.Equal(b.Since) || !a.RetryAt.Equal(b.RetryAt) {
+	if !slices.Equal(a.Errors, b.Errors) || !a.Since.Equal(b.Since) || !a.RetryAt.Equal(b.RetryAt) || !a.Slept.Equal(b.Slept) {
 		return false
 	}
 	a.Errors, b.Errors = nil, nil
