@@ -47,6 +47,7 @@ func TestTable(t *testing.T) {
 		{"drain2", func() []line { return []line{drain(t, s, 2)} }},
 		{"drain64", func() []line { return []line{drain(t, s, 64)} }},
 		{"slurm", func() []line { return slurm(t) }},
+		{"api", func() []line { return api(t) }},
 	} {
 		if only.MatchString(part.name) {
 			t.Logf("measuring %s", part.name)
