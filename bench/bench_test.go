@@ -44,6 +44,7 @@ func TestTable(t *testing.T) {
 		{"memory", func() []line { return []line{memory(t, s)} }},
 		{"warm", func() []line { return warm(t, s) }},
 		{"cold", func() []line { return cold(t, s) }},
+		{"cost", func() []line { return []line{cost(t, s)} }},
 		{"drain2", func() []line { return []line{drain(t, s, 2)} }},
 		{"drain64", func() []line { return []line{drain(t, s, 64)} }},
 		{"slurm", func() []line { return slurm(t) }},
@@ -199,6 +200,60 @@ func cold(t *testing.T, s *testkit.Server) []line {
 	}
 	least := forked(t)
 	return []line{{"submit → process running, from zero, p50", ms(median(took)), "fork+exec " + ms(least), ratio(median(took), least), "< 2 s"}}
+}
+
+// cost is the CPU time that a job which does nothing takes of each part, two at
+// a time. Unlike a rate it hardly changes where others use the machine.
+func cost(t *testing.T, s *testkit.Server) line {
+	const jobs = 200
+	c := s.Client()
+	cluster(t, c, "cost", 2, 2, "PT1H")
+	// A node's first job finds the machine's Pythons.
+	for i := range 4 {
+		submit(t, c, "cost", fmt.Sprintf("cost-first-%d", i), "true")
+	}
+	for i := range 4 {
+		await(t, c, fmt.Sprintf("cost-first-%d", i))
+	}
+	before := spent(t, s)
+	for i := range jobs {
+		submit(t, c, "cost", fmt.Sprintf("cost-%d", i), "true")
+	}
+	await(t, c, fmt.Sprintf("cost-%d", jobs-1))
+	await(t, c, fmt.Sprintf("cost-%d", jobs-2))
+	after := spent(t, s)
+	each := func(name string) float64 { return float64(after[name]-before[name]) / 1e6 / jobs }
+	return line{
+		"CPU time of a job of true", fmt.Sprintf("%.1f ms", each("server")+each("agents")+each("jobs")),
+		fmt.Sprintf("server %.1f, agents %.1f, shims and jobs %.1f", each("server"), each("agents"), each("jobs")), "-", "",
+	}
+}
+
+// spent is the CPU time of the server, its agents, and what agents started and
+// have seen end.
+func spent(t *testing.T, s *testkit.Server) map[string]time.Duration {
+	own, _ := times(t, s.PID())
+	all := map[string]time.Duration{"server": own}
+	for _, pid := range s.Agents() {
+		own, ended := times(t, pid)
+		all["agents"] += own
+		all["jobs"] += ended
+	}
+	return all
+}
+
+// times reads how much CPU time a process used, and what it waited for.
+func times(t *testing.T, pid int) (own, ended time.Duration) {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := strings.Fields(string(b[bytes.LastIndexByte(b, ')')+2:])) // from the state on, the third field
+	tick := func(field int) time.Duration {
+		n, _ := strconv.ParseInt(f[field-3], 10, 64)
+		return time.Duration(n) * 10 * time.Millisecond // USER_HZ is 100 everywhere
+	}
+	return tick(14) + tick(15), tick(16) + tick(17)
 }
 
 // drain runs 1,000 jobs that do nothing over a number of slots, beside xargs.

@@ -39,6 +39,13 @@ func descendants() []proc {
 	return out
 }
 
+// childless reports whether nothing descends from this process: whatever does is
+// a child of it, or of one that is. It takes no child's end from who waits for it.
+func childless() bool {
+	err := unix.Waitid(unix.P_ALL, 0, nil, unix.WEXITED|unix.WNOHANG|unix.WNOWAIT, nil)
+	return errors.Is(err, unix.ECHILD)
+}
+
 // children reads the children of all of a process's threads, from the kernel's
 // lists, or where it has none (no CONFIG_PROC_CHILDREN) by looking at everybody.
 func children(pid int) []int {
