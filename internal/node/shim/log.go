@@ -99,7 +99,10 @@ func (l *logFile) close() {
 	if l.lost > 0 {
 		_, _ = fmt.Fprintf(l.file, "\n[ebb] %d bytes of output could not be written\n", l.lost)
 	}
-	_ = l.file.Sync()
+	// What is empty comes back empty, or not at all.
+	if fi, err := l.file.Stat(); err != nil || fi.Size() > 0 {
+		_ = l.file.Sync()
+	}
 	_ = l.file.Close()
 	_ = l.r.Close()
 }

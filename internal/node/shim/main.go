@@ -38,6 +38,7 @@ func Main(args []string) int {
 // attempt is a shim's whole state.
 type attempt struct {
 	dir     string
+	lock    *os.File
 	spec    Spec
 	machine Machine
 	user    *uids.Lease   // nil: none
@@ -60,7 +61,7 @@ type attempt struct {
 // run does the whole work of a shim. An error means that no record was written.
 func run(dir string) error {
 	unix.CloseOnExec(lockFD)
-	unix.CloseOnExec(goFD)
+	unix.CloseOnExec(begunFD)
 	lock := os.NewFile(lockFD, "lock") // open until we die
 	if lock == nil || !sameFile(lock, filepath.Join(dir, "lock")) {
 		return errors.New("the lock is not handed on: shims are started by agents")
@@ -77,7 +78,7 @@ func run(dir string) error {
 		return fmt.Errorf("become subreaper: %w", err)
 	}
 	syscall.Umask(0o022)
-	a := &attempt{dir: dir, events: make(chan Event, 16), visits: make(chan string)}
+	a := &attempt{dir: dir, lock: lock, events: make(chan Event, 16), visits: make(chan string)}
 	if err := readJSON(filepath.Join(dir, "spec.json"), &a.spec); err != nil {
 		return err
 	}
@@ -98,10 +99,7 @@ func (a *attempt) live() error {
 		a.failure = "The job was stopped before its process was started."
 		return a.finish()
 	}
-	if err := a.start(); errors.Is(err, errNoLeave) {
-		a.release()
-		return err
-	} else if err != nil {
+	if err := a.start(); err != nil {
 		a.machine.Exit = queue.Exit{Cause: queue.ByNodeLoss, Code: 128 + int(unix.SIGKILL), Ended: now()}
 		a.failure = "The node could not start the job: " + err.Error() + "."
 		var bad *badCommand

@@ -42,17 +42,14 @@ func (a *attempt) start() error {
 		return err
 	}
 	// A sweep needs these should we die; after a power cut nobody does.
-	s := started{}
+	h := held{Users: a.spec.Users}
 	if a.user != nil {
-		s.UID = a.user.UID
+		h.UID = a.user.UID
 	}
 	if a.group != nil {
-		s.Groups = a.group.Dirs()
+		h.Groups = a.group.Dirs()
 	}
-	if err := writeJSON(filepath.Join(a.dir, "started.json"), s, false); err != nil {
-		return err
-	}
-	if err := a.leaveToGo(); err != nil {
+	if err := writeHeld(a.lock, h); err != nil {
 		return err
 	}
 	if err := t.do(a.fork); err != nil {
@@ -64,31 +61,13 @@ func (a *attempt) start() error {
 		a.oomScore = string(score)
 	}
 	_ = os.WriteFile("/proc/self/oom_score_adj", []byte("-900"), 0)
-	s.Process, s.Started = a.main, now()
+	h.Process, h.Started = a.main, now()
 	// On a full disk the job goes on without: it runs, so nothing may say that it
 	// could not be started, or it would be started a second time beside this one.
-	_ = writeJSON(filepath.Join(a.dir, "started.json"), s, false)
-	_, _ = unix.Write(goFD, []byte{1}) // the agent may be gone: that is all the same to us
-	unix.Close(goFD)
+	_ = writeHeld(a.lock, h)
+	_, _ = unix.Write(begunFD, []byte{1}) // the agent may be gone: that is all the same to us
+	unix.Close(begunFD)
 	return nil
-}
-
-// errNoLeave is why a shim whose agent died before the spec was durable ends.
-var errNoLeave = errors.New("the agent died before it said go")
-
-// leaveToGo waits until the agent has made the spec durable.
-func (a *attempt) leaveToGo() error {
-	var b [1]byte
-	for {
-		n, err := unix.Read(goFD, b[:])
-		if errors.Is(err, unix.EINTR) {
-			continue
-		}
-		if n != 1 {
-			return errNoLeave
-		}
-		return nil
-	}
 }
 
 // prepare makes the log, and the user if there is to be one.

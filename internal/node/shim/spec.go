@@ -7,8 +7,8 @@
 // [Look]: whether it lives is proved by the flock on DIR/lock, never by a pid.
 //
 //	spec.json     what to run; made once, exclusively, before anything starts
-//	lock          held by the living shim, its pid inside
-//	started.json  what the shim made: user, control groups, the process
+//	lock          held by the living shim; inside its pid, and what it made: user,
+//	              control groups, the process
 //	stop.json     the agent wants it to end, and why
 //	exit.json     the [Record], fsynced and renamed into place
 //	log/NAME      standard output and error, merged

@@ -1,15 +1,16 @@
 package shim
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
-	"strings"
 	"syscall"
 	"time"
 
@@ -22,16 +23,17 @@ import (
 // so that there is no moment between the two at which nobody holds it.
 const lockFD = 3
 
-// goFD is where it reads one byte once its spec is on disk: it gets ready while
-// the disk turns, and starts nothing if its agent dies before. It answers with a
-// byte once the job's process is there, so that its agent need not look for it.
-const goFD = 4
+// begunFD is where it writes a byte once the job's process is there, so that its
+// agent need not look for it.
+const begunFD = 4
 
-// begunWithin is how long Start waits for that answer. Who gets none looks.
+// begunWithin is how long Start waits for that byte. Who gets none looks.
 const begunWithin = time.Second
 
-// started is DIR/started.json: what a sweep must know if the shim dies.
-type started struct {
+// held is the second line of DIR/lock: what a sweep must know if the shim dies.
+// A file of its own would cost an inode or two a job.
+type held struct {
+	Users   string    `json:"users,omitempty"`   // the spec's
 	UID     int       `json:"uid,omitempty"`     // the job's own user; 0: none
 	Groups  []string  `json:"groups,omitempty"`  // control group folders
 	Process int       `json:"process,omitempty"` // 0: not started yet
@@ -44,11 +46,15 @@ type stopWish struct {
 	Grace time.Duration `json:"grace"`
 }
 
-// Start makes DIR/spec.json durable and then starts a shim for it, detached, in
-// a session of its own. When it returns nil the shim holds its lock, or has ended
-// already; its process is there but where that takes longer than begunWithin. It
-// returns [ErrStarted] if the folder has a spec already, from whichever agent:
-// then look. DIR and DIR/work may exist before.
+// Start writes DIR/spec.json and then starts a shim for it, detached, in a session
+// of its own. When it returns nil the shim holds its lock, or has ended already;
+// its process is there but where that takes longer than begunWithin. It returns
+// [ErrStarted] if the folder has a spec already, from whichever agent: then look.
+// DIR and DIR/work may exist before.
+//
+// The spec may be lost in a power cut, and nothing of it is synced: then there is
+// no shim either. That an attempt is not started anew in its folder is the
+// caller's to remember, on disk, before it calls Start.
 func Start(dir string, spec Spec) error {
 	if len(spec.Argv) == 0 || !filepath.IsLocal(filepath.FromSlash(spec.Log)) {
 		return fmt.Errorf("start in %s: a spec needs a command and a log name below log/, has %q", dir, spec.Log)
@@ -71,42 +77,37 @@ func Start(dir string, spec Spec) error {
 		}
 		return err
 	}
-	ready, err := spawn(dir, lock)
+	begun, err := spawn(dir, lock)
 	if err != nil {
 		// Nothing ran and we hold the lock: the folder may be used again.
 		_ = os.Remove(path)
 		return fmt.Errorf("start shim: %w", err)
 	}
-	defer ready.Close()
-	if err := errors.Join(syncFile(path), syncFile(dir)); err != nil {
-		return fmt.Errorf("make spec durable: %w", err) // the shim ends with no byte, having run nothing
-	}
-	// A shim that has ended already, as one that was stopped before, reads nothing.
-	if _, err := ready.Write([]byte{1}); err != nil && !errors.Is(err, unix.EPIPE) {
-		return fmt.Errorf("let shim go: %w", err)
-	}
-	_ = ready.SetReadDeadline(time.Now().Add(begunWithin))
-	_, _ = ready.Read(make([]byte, 1)) // or it ended, or takes its time: whoever looks will see
+	defer begun.Close()
+	_ = begun.SetReadDeadline(time.Now().Add(begunWithin))
+	_, _ = begun.Read(make([]byte, 1)) // or it ended, or takes its time: whoever looks will see
 	return nil
 }
 
-// spawn starts a shim that waits for a byte.
-func spawn(dir string, lock *os.File) (ready *os.File, err error) {
+// spawn starts a shim.
+func spawn(dir string, lock *os.File) (begun *os.File, err error) {
 	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
 	if err != nil {
 		return nil, err
 	}
 	defer null.Close()
-	out, err := os.OpenFile(filepath.Join(dir, "shim.log"), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+	out, err := complaints(dir)
 	if err != nil {
 		return nil, err
 	}
-	defer out.Close()
+	if out != os.Stderr {
+		defer out.Close()
+	}
 	abs, err := filepath.Abs(dir)
 	if err != nil {
 		return nil, err
 	}
-	ours, its, err := pair()
+	begun, its, err := os.Pipe()
 	if err != nil {
 		return nil, err
 	}
@@ -119,22 +120,21 @@ func spawn(dir string, lock *os.File) (ready *os.File, err error) {
 		Sys:   &syscall.SysProcAttr{Setsid: true},
 	})
 	if err != nil {
-		ours.Close()
+		begun.Close()
 		return nil, err
 	}
 	writePID(lock, p.Pid)
 	go func() { _, _ = p.Wait() }() // ends with the shim; reaps it while we live
-	return ours, nil
+	return begun, nil
 }
 
-// pair makes the two ends of a connection between agent and shim.
-func pair() (ours, its *os.File, err error) {
-	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return nil, nil, fmt.Errorf("make a pair of sockets: %w", err)
+// complaints is where a shim says what its record cannot: beside what we say, if
+// that is a file, else in DIR/shim.log.
+func complaints(dir string) (*os.File, error) {
+	if fi, err := os.Stderr.Stat(); err == nil && fi.Mode().IsRegular() {
+		return os.Stderr, nil
 	}
-	_ = unix.SetNonblock(fds[0], true) // ours may wait with a deadline
-	return os.NewFile(uintptr(fds[0]), "shim"), os.NewFile(uintptr(fds[1]), "agent"), nil
+	return os.OpenFile(filepath.Join(dir, "shim.log"), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
 }
 
 // Look says what is known of a folder. It changes nothing.
@@ -147,20 +147,18 @@ func Look(dir string) (State, error) {
 	} else if err != nil {
 		return State{}, err
 	}
-	held, pid, err := lockState(dir)
+	l, err := readLock(dir)
 	if err != nil {
 		return State{}, err
 	}
-	var s started
-	_ = readJSON(filepath.Join(dir, "started.json"), &s)
-	if held {
-		return State{Phase: Running, PID: pid, Process: s.Process, Started: s.Started}, nil
+	if l.taken {
+		return State{Phase: Running, PID: l.pid, Process: l.Process, Started: l.Started}, nil
 	}
 	// The record is written before the lock is let go: look once more.
 	if st, ok, err := lookRecord(dir); ok || err != nil {
 		return st, err
 	}
-	return State{Phase: Died, Process: s.Process, Started: s.Started}, nil
+	return State{Phase: Died, Process: l.Process, Started: l.Started}, nil
 }
 
 func lookRecord(dir string) (State, bool, error) {
@@ -191,16 +189,16 @@ func Wait(ctx context.Context, dir string) (State, error) {
 
 // waitShim returns when the lock's holder has died, or ctx is done.
 func waitShim(ctx context.Context, dir string) error {
-	held, pid, err := lockState(dir)
-	if err != nil || !held {
+	l, err := readLock(dir)
+	if err != nil || !l.taken {
 		return err
 	}
-	if pid > 0 {
-		fd, err := unix.PidfdOpen(pid, unix.PIDFD_NONBLOCK)
+	if l.pid > 0 {
+		fd, err := unix.PidfdOpen(l.pid, unix.PIDFD_NONBLOCK)
 		if err == nil {
 			// The pid is the holder's only if the lock is held, by the same pid,
 			// after the pidfd was opened: then that process cannot be another.
-			if held, again, err := lockState(dir); err != nil || !held || again != pid {
+			if again, err := readLock(dir); err != nil || !again.taken || again.pid != l.pid {
 				unix.Close(fd)
 				return err
 			}
@@ -297,28 +295,55 @@ func flock(f *os.File, how int) error {
 	}
 }
 
-// lockState reports whether the lock is held, and the pid its holder wrote.
-func lockState(dir string) (held bool, pid int, err error) {
-	f, err := os.Open(filepath.Join(dir, "lock"))
-	if errors.Is(err, fs.ErrNotExist) {
-		return false, 0, nil
-	}
-	if err != nil {
-		return false, 0, err
-	}
-	defer f.Close()
-	if err := flock(f, unix.LOCK_SH|unix.LOCK_NB); err == nil {
-		return false, 0, nil
-	}
-	var b [32]byte
-	n, _ := f.ReadAt(b[:], 0)
-	pid, _ = strconv.Atoi(strings.TrimSpace(string(b[:n])))
-	return true, pid, nil
+// lock is what DIR/lock says.
+type lock struct {
+	taken bool // a living shim, or who starts or sweeps one, has it
+	pid   int  // of the shim that has it, or had
+	held
 }
 
-func writePID(f *os.File, pid int) {
-	// Fixed width, so that writing it twice is as writing it once.
-	_, _ = f.WriteAt(fmt.Appendf(nil, "%-10d\n", pid), 0)
+// readLock reads DIR/lock. What it holds is looked at after whether it is held:
+// what the dead have written is whole.
+func readLock(dir string) (lock, error) {
+	f, err := os.Open(filepath.Join(dir, "lock"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return lock{}, nil
+	}
+	if err != nil {
+		return lock{}, err
+	}
+	defer f.Close()
+	l := lock{taken: flock(f, unix.LOCK_SH|unix.LOCK_NB) != nil}
+	b, err := io.ReadAll(f)
+	if err != nil {
+		return lock{}, fmt.Errorf("read lock: %w", err)
+	}
+	first, second, _ := bytes.Cut(b, []byte("\n"))
+	l.pid, _ = strconv.Atoi(string(bytes.TrimSpace(first)))
+	// While it is being written it may be read in part, and after a power cut it may
+	// be anything; then nothing is left of what it was about.
+	if json.Unmarshal(second, &l.held) != nil {
+		l.held = held{}
+	}
+	return l, nil
+}
+
+// The first line has a fixed width, so that writing it twice is as writing it once.
+func pidLine(pid int) []byte { return fmt.Appendf(nil, "%-10d\n", pid) }
+
+func writePID(f *os.File, pid int) { _, _ = f.WriteAt(pidLine(pid), 0) }
+
+// writeHeld says what the shim whose lock it is has made. It is called with more
+// each time, so that nothing of before is left behind it.
+func writeHeld(f *os.File, h held) error {
+	b, err := json.Marshal(h)
+	if err == nil {
+		_, err = f.WriteAt(append(append(pidLine(os.Getpid()), b...), '\n'), 0)
+	}
+	if err != nil {
+		return fmt.Errorf("write lock: %w", err)
+	}
+	return nil
 }
 
 func readJSON(path string, v any) error {
@@ -332,14 +357,20 @@ func readJSON(path string, v any) error {
 	return nil
 }
 
-// createOnce writes v to path, whole, unless path exists. It is not durable yet.
+// createOnce writes v to path unless path exists. It is not durable yet; nobody
+// reads it before it is whole but who finds that its writer has died.
 func createOnce(path string, v any) error {
-	tmp, err := writeTemp(path, v, false)
+	b, err := json.Marshal(v)
+	if err != nil {
+		return fmt.Errorf("encode %s: %w", path, err)
+	}
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return err
 	}
-	defer os.Remove(tmp)
-	if err := os.Link(tmp, path); err != nil {
+	_, err = f.Write(append(b, '\n'))
+	if err = errors.Join(err, f.Close()); err != nil {
+		_ = os.Remove(path)
 		return fmt.Errorf("create %s: %w", path, err)
 	}
 	return nil

@@ -35,22 +35,19 @@ func Sweep(dir string) (Record, error) {
 	if st, ok, err := lookRecord(dir); ok || err != nil {
 		return st.Record, err
 	}
-	var s started
-	if err := readJSON(filepath.Join(dir, "started.json"), &s); err != nil && !errors.Is(err, os.ErrNotExist) {
+	s, err := readLock(dir)
+	if err != nil {
 		return Record{}, err
 	}
 	abs, err := filepath.Abs(dir)
 	if err != nil {
 		return Record{}, err
 	}
-	var spec Spec
-	_ = readJSON(filepath.Join(dir, "spec.json"), &spec)
-
 	group := cgroup.Open(s.Groups)
 	group.Close()
 	mine := func() []int {
 		found := append(group.PIDs(), byEnvironment(marker+"="+abs)...)
-		if s.UID != 0 && uids.Of(spec.Users, s.UID) == abs {
+		if s.UID != 0 && uids.Of(s.Users, s.UID) == abs {
 			found = append(found, uids.Processes(s.UID)...)
 		}
 		return found
@@ -59,7 +56,7 @@ func Sweep(dir string) (Record, error) {
 		return Record{}, fmt.Errorf("sweep %s: %w", dir, err)
 	}
 	_ = group.Remove()
-	uids.Release(spec.Users, s.UID, abs)
+	uids.Release(s.Users, s.UID, abs)
 
 	rec := Record{Swept: true, Logs: logSizes(dir), Exit: queue.Exit{
 		Cause:   queue.ByNodeLoss,
@@ -77,7 +74,7 @@ func Sweep(dir string) (Record, error) {
 // Forget removes an attempt's folder, whatever modes its job gave what it made
 // (only root may ignore them). One whose shim lives is left, with an error.
 func Forget(dir string) error {
-	if held, _, err := lockState(dir); err != nil || held {
+	if l, err := readLock(dir); err != nil || l.taken {
 		return errors.Join(err, fmt.Errorf("forget %s: its shim lives", dir))
 	}
 	err := os.RemoveAll(dir)
