@@ -74,6 +74,9 @@ func Take(folder, who string) (*Lease, error) {
 // Close gives the uid back. Nothing may run as it any more.
 func (l *Lease) Close() error {
 	err := l.file.Truncate(0)
+	// A process that was just forked has the file too until its exec, and would hold
+	// the lock.
+	_ = unix.Flock(int(l.file.Fd()), unix.LOCK_UN)
 	if cerr := l.file.Close(); err == nil {
 		err = cerr
 	}
