@@ -39,34 +39,43 @@ func (l layout) pythonBin() string {
 	return l.bin
 }
 
+// frame is what jobs with mounts see of Azure's folders; see [sandbox.World].
+const frame = "/tmp/azureml"
+
 // layOut makes the folders of an attempt. With users and mounts a job finds
 // Azure's paths wherever the data folder lies; otherwise the real ones.
 func (r *Runner) layOut(dir, id string, py pyenv.Python, env *pyenv.Env) (layout, error) {
-	host := filepath.Join(dir, "tmp") // on the host, what base is for the job
-	l := layout{work: filepath.Join(dir, "work"), tmp: filepath.Join(host, "t")}
-	base := host
+	tmp := filepath.Join(dir, "tmp")
+	l := layout{work: filepath.Join(dir, "work"), home: filepath.Join(tmp, "home"), bin: filepath.Join(tmp, "bin"), tmp: filepath.Join(tmp, "t")}
+	made := []string{l.work, l.home, l.bin, l.tmp}
 	if r.users {
-		base = filepath.Join("/tmp/azureml/cr/j", id)
-		host = filepath.Join(host, "azureml/cr/j", id)
-		l.work, l.tmp = filepath.Join(base, "exe/wd"), "/tmp"
+		base := filepath.Join(frame, "cr/j", id)
+		made = []string{l.work, filepath.Join(tmp, "azureml"), filepath.Join(dir, "home")}
+		l = layout{work: filepath.Join(base, "exe/wd"), home: filepath.Join(base, "home"), bin: filepath.Join(base, "bin"), tmp: "/tmp"}
 	}
-	l.home, l.bin = filepath.Join(base, "home"), filepath.Join(base, "bin")
-	for _, d := range []string{filepath.Join(dir, "work"), filepath.Join(host, "home"), filepath.Join(host, "bin"), filepath.Join(host, "t")} {
+	for _, d := range made {
 		if err := os.MkdirAll(d, 0o755); err != nil {
 			return l, fmt.Errorf("make job folders: %w", err)
 		}
 	}
 	// A venv has both names, and knows itself only by its own path.
+	links := map[string]string{}
 	if env != nil {
 		l.venv = env.Place
 	} else if py.Path != "" {
-		for _, name := range []string{"python", "python3"} {
-			if err := os.Symlink(py.Path, filepath.Join(host, "bin", name)); err != nil && !errors.Is(err, fs.ErrExist) {
-				return l, fmt.Errorf("link python: %w", err)
-			}
-		}
+		links[filepath.Join(l.bin, "python")] = py.Path
+		links[filepath.Join(l.bin, "python3")] = py.Path
 	}
 	l.world = r.world(dir, &l, py, env)
+	if r.users {
+		l.world.Links = links
+		return l, nil
+	}
+	for at, to := range links {
+		if err := os.Symlink(to, at); err != nil && !errors.Is(err, fs.ErrExist) {
+			return l, fmt.Errorf("link python: %w", err)
+		}
+	}
 	return l, nil
 }
 
@@ -85,7 +94,9 @@ func (r *Runner) world(dir string, l *layout, py pyenv.Python, env *pyenv.Env) s
 	if r.users {
 		w.Mounts, w.Tmp = true, filepath.Join(dir, "tmp")
 		w.Write = append(w.Write, "/tmp", "/var/tmp", "/dev/shm", "/proc") // of /proc what its user may
-		w.Binds = append(w.Binds, sandbox.Bind{From: filepath.Join(dir, "work"), To: l.work})
+		w.Frame = frame
+		w.Binds = append(w.Binds,
+			sandbox.Bind{From: filepath.Join(dir, "work"), To: l.work}, sandbox.Bind{From: filepath.Join(dir, "home"), To: l.home})
 		if env != nil {
 			w.Binds = append(w.Binds, sandbox.Bind{From: env.Host, To: env.Place, ReadOnly: true})
 		}

@@ -244,7 +244,7 @@ func (r *Runner) spec(dir string, l layout, lim limits) shim.Spec {
 	s := shim.Spec{Dir: l.work, World: l.world, Cgroups: r.groups}
 	if r.users {
 		s.Users = uids.Folder
-		s.Own = append([]string{filepath.Join(dir, "work"), filepath.Join(dir, "tmp")}, l.own...)
+		s.Own = append([]string{filepath.Join(dir, "work"), filepath.Join(dir, "tmp"), filepath.Join(dir, "home")}, l.own...)
 	}
 	s.Limits.PIDs = maxPIDs
 	if lim.vcpus > 0 && lim.vcpus < runtime.NumCPU() {

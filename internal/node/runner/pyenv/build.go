@@ -245,7 +245,7 @@ func (b *Builder) begin(ctx context.Context, w build, dir string) error {
 	if err := errors.Join(shim.Forget(dir), shim.Forget(w.env.Host), os.RemoveAll(b.marker(w.env.Hash))); err != nil {
 		return fmt.Errorf("remove what is left of a build: %w", err)
 	}
-	for _, path := range []string{filepath.Join(dir, "work"), filepath.Join(dir, "tmp"), w.env.Host} {
+	for _, path := range []string{filepath.Join(dir, "work"), filepath.Join(dir, "tmp"), filepath.Join(dir, "home"), w.env.Host} {
 		if err := os.MkdirAll(path, 0o755); err != nil {
 			return fmt.Errorf("make build folder: %w", err)
 		}
@@ -344,7 +344,7 @@ func (b *Builder) done(w build, dir string) error {
 	if err != nil {
 		return fmt.Errorf("mark environment: %w", err)
 	}
-	for _, part := range []string{"tmp", "work"} { // pip's configuration may hold a password
+	for _, part := range []string{"tmp", "home", "work"} { // pip's configuration may hold a password
 		_ = os.RemoveAll(filepath.Join(dir, part))
 	}
 	return nil
@@ -352,7 +352,7 @@ func (b *Builder) done(w build, dir string) error {
 
 // failure says for the user why a build failed.
 func (w build) failure(rec shim.Record, dir string) error {
-	_ = os.RemoveAll(filepath.Join(dir, "tmp"))
+	_ = errors.Join(os.RemoveAll(filepath.Join(dir, "tmp")), os.RemoveAll(filepath.Join(dir, "home")))
 	if c := rec.Exit.Cause; c == queue.ByNodeLoss || c == queue.ByCancel || c == queue.ByPreemption {
 		return fmt.Errorf("build environment: ended by %s: %s", c, rec.Exit.Message)
 	}
@@ -446,12 +446,14 @@ func copyPipConfig(home string) error {
 	return nil
 }
 
-// homeOf finds, on the host, what a spec's HOME will be: the job's /tmp is DIR/tmp.
+// homeOf finds, on the host, what a spec's HOME will be.
 func homeOf(spec shim.Spec, dir string) string {
 	for _, v := range spec.Env {
 		if h, ok := strings.CutPrefix(v, "HOME="); ok {
-			if rel, ok := strings.CutPrefix(h, "/tmp/"); ok && spec.World.Mounts {
-				return filepath.Join(dir, "tmp", rel)
+			for _, b := range spec.World.Binds {
+				if b.To == h {
+					return b.From
+				}
 			}
 			return h
 		}

@@ -57,6 +57,27 @@ func (w World) mount() error {
 		if err := bind(fds[i], b); err != nil {
 			return fmt.Errorf("mount %s at %s: %w", b.From, b.To, err)
 		}
+		if w.Frame != "" && b.To == "/tmp" {
+			if err := w.frame(); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// frame makes the file system in memory, and the links in it.
+func (w World) frame() error {
+	if err := unix.Mount("frame", w.Frame, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "mode=755,size=1m"); err != nil {
+		return fmt.Errorf("mount %s: %w", w.Frame, err)
+	}
+	for at, to := range w.Links {
+		if err := os.MkdirAll(filepath.Dir(at), 0o755); err != nil {
+			return fmt.Errorf("make folder of %s: %w", at, err)
+		}
+		if err := os.Symlink(to, at); err != nil {
+			return fmt.Errorf("link %s: %w", at, err)
+		}
 	}
 	return nil
 }

@@ -10,8 +10,13 @@ package sandbox
 type World struct {
 	// Mounts: in a mount namespace of its own (needs root). Otherwise Tmp and Binds are not used.
 	Mounts bool   `json:"mounts,omitempty"`
-	Tmp    string `json:"tmp,omitempty"`   // becomes /tmp and /var/tmp
-	Binds  []Bind `json:"binds,omitempty"` // after Tmp, in order
+	Tmp    string `json:"tmp,omitempty"` // becomes /tmp and /var/tmp
+	// Frame is a folder below /tmp, existing, that gets a file system in memory for
+	// the folders on the way to Binds and for Links: on disk each would cost a job
+	// an inode. A job may not write there. Empty: none.
+	Frame string            `json:"frame,omitempty"`
+	Binds []Bind            `json:"binds,omitempty"` // after Tmp, in order
+	Links map[string]string `json:"links,omitempty"` // below Frame, and where each leads
 
 	// Landlock is the ABI to use; 0: none. See [ABI].
 	Landlock int      `json:"landlock,omitempty"`
