@@ -133,6 +133,11 @@ func (h *server) listContentInfo(_ http.ResponseWriter, r *request) (int, any, e
 
 // fileURL is the signed address of a file.
 func (h *server) fileURL(r *request, j *jobs.Job, e entry, permissions string) string {
+	if e.artifact == nil && r.blobs && j.Status.State.Final() {
+		if a, err := h.keepLog(r, j, e.path); err == nil {
+			e.artifact = &a
+		}
+	}
 	if e.artifact == nil {
 		return h.logURL(r, j, e.path)
 	}

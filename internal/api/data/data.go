@@ -79,6 +79,7 @@ func Register(reg arm.Registrar, s Services) {
 	h.environments(reg)
 	h.datastores(reg)
 	h.logs(reg)
+	h.mlflow(reg)
 	notBuilt(reg)
 }
 
@@ -136,6 +137,7 @@ type request struct {
 	*http.Request
 	w     jobs.Workspace
 	hosts arm.Hosts
+	blobs bool // addresses of files must look like a blob's, also those of logs (azureml-mlflow reads no others)
 }
 
 func (r *request) place() assets.Place { return assets.Place{ID: r.w.ID, GUID: r.w.GUID} }
@@ -217,7 +219,11 @@ func none(m map[string]string) map[string]string {
 func (h *server) blobURL(r *request, container, blob, permissions string, valid time.Duration) string {
 	account := armid.Account(r.w.GUID)
 	q := h.Keys.SAS(account, container, blob, permissions, h.Now().Add(valid))
-	return r.hosts.Blob(account) + (&url.URL{Path: "/" + container + "/" + blob}).EscapedPath() + "?" + q.Encode()
+	base := r.hosts.Blob(account)
+	if own := r.hosts.Own(); own != "" && r.blobs { // by the suffix of the cloud's metadata
+		base = "https://" + account + ".blob.core.x@" + own
+	}
+	return base + (&url.URL{Path: "/" + container + "/" + blob}).EscapedPath() + "?" + q.Encode()
 }
 
 // root is the base address of the data plane, as this client knows it.

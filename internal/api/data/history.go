@@ -35,6 +35,7 @@ func (h *server) history(reg arm.Registrar) {
 		reg.Handle("DELETE "+run+"/tags", h.in(h.deleteTags))
 		reg.Handle("POST "+run+"/events", h.in(h.postEvent))
 		reg.Handle("GET "+run+"/metricsingest/wait", h.in(h.getMetricsWait))
+		h.facade(reg, run)
 	}
 	reg.Handle("POST "+root+"/experiments/{exp}", h.in(h.createExperiment))
 	reg.Handle("PATCH "+root+"/experimentids/{expid}", h.in(h.patchExperiment))

@@ -23,7 +23,7 @@ func (r *request) runDTO(j *jobs.Job) object {
 		"parentRunId": nullable(j.Parent), "parentRunUuid": parent, "experimentId": j.ExperimentID,
 		"createdUtc": stamp(j.Created), "lastModifiedUtc": stamp(j.Modified), "startTimeUtc": stamp(j.Status.Started), "endTimeUtc": stamp(j.Status.Ended),
 		"status": j.State(), "name": nullable(j.Label), "displayName": j.DisplayName, "description": nullable(j.Description),
-		"dataContainerId": j.Container(), "hidden": j.Hidden, "runType": nullable(j.Type), "runTypeV2": raw(j.TypeV2),
+		"dataContainerId": j.Container(), "hidden": j.Archived, "runType": nullable(j.Type), "runTypeV2": raw(j.TypeV2),
 		"properties": none(j.Properties), "tags": none(j.Tags), "scriptName": nullable(j.Script), "target": nullable(j.Target),
 		"runDefinition": raw(j.Definition), "heartbeatEnabled": false,
 		"createdBy": userDTO(j.Creator), "lastModifiedBy": userDTO(j.Modifier), "userId": j.Creator.ID,

@@ -144,6 +144,14 @@ func (s *server) variables(r *http.Request, h holding, t queue.Task, c fleet.Clu
 		"AZ_BATCH_POOL_ID":                     c.Name,
 		"AZ_BATCH_NODE_IS_DEDICATED":           strconv.FormatBool(!c.LowPriority),
 		"AZ_BATCH_IS_CURRENT_NODE_MASTER":      strconv.FormatBool(h.member == 0),
+		"MLFLOW_TRACKING_URI":                  strings.Replace(base, "https://", "azureml://", 1) + "/mlflow/v1.0" + info.ID,
+		"MLFLOW_TRACKING_TOKEN":                tok,
+		"MLFLOW_RUN_ID":                        t.Name,
+		"MLFLOW_EXPERIMENT_ID":                 t.ExperimentID,
+		"MLFLOW_EXPERIMENT_NAME":               t.Experiment,
+		// azureml-mlflow asks for the clouds' metadata as it is imported; without
+		// this it asks the internet, which a node need not reach.
+		"ARM_CLOUD_METADATA_URL": base + "/metadata/endpoints?api-version=2019-05-01",
 	}
 	return v, nil
 }

@@ -89,14 +89,14 @@ type Patch struct {
 	Description *string
 	Tags        map[string]string // added to those there are
 	Properties  map[string]string // added; one that is there may not change
-	Hidden      *bool
-	Archived    *bool
+	Hidden      *bool             // archived, in ARM's words
 	Target      string
 	Script      string
 	Type        string
 	TypeV2      json.RawMessage
 	Definition  json.RawMessage
-	Status      string // of a new run; only NotStarted and Running are taken
+	Status      string    // of a new run; only NotStarted and Running are taken
+	Began       time.Time // of a new run that is Running; zero: now
 }
 
 // Patch changes a run; the one that does not exist is made, without a cluster:
@@ -128,8 +128,9 @@ func (b *Body) apply(c Patch) error {
 	set(&b.Label, c.Label)
 	set(&b.DisplayName, c.DisplayName)
 	set(&b.Description, c.Description)
-	set(&b.Hidden, c.Hidden)
-	set(&b.Archived, c.Archived)
+	if c.Hidden != nil { // what run history hides is what ARM calls archived
+		b.Archived = *c.Hidden
+	}
 	if b.Kind == Interactive {
 		for to, v := range map[*string]string{&b.Target: c.Target, &b.Script: c.Script, &b.Type: c.Type} {
 			if v != "" {
@@ -177,6 +178,9 @@ func (s *Service) begin(ctx context.Context, p access.Principal, w Workspace, na
 	st := queue.Status{ID: b.Run, Document: docID(w, name), State: queue.NotStarted, Since: now}
 	if strings.EqualFold(c.Status, string(queue.Running)) {
 		st.State, st.Started = queue.Running, now
+		if !c.Began.IsZero() && c.Began.Before(now) {
+			st.Started = c.Began.UTC()
+		}
 	}
 	doc, number, err := s.document(ctx, p, w, &b, now)
 	if err != nil {

@@ -59,6 +59,7 @@ type Body struct {
 	Description  string            `json:"description,omitempty"`
 	Tags         map[string]string `json:"tags,omitempty"`
 	Properties   map[string]string `json:"properties,omitempty"`
+	Params       map[string]string `json:"params,omitempty"`     // MLflow's
 	Definition   json.RawMessage   `json:"definition,omitempty"` // as it came
 	Parent       string            `json:"parent,omitempty"`     // run id
 	Root         string            `json:"root,omitempty"`       // run id
@@ -66,7 +67,6 @@ type Body struct {
 	Creator      Creator           `json:"creator"`
 	Modifier     Creator           `json:"modifier"`
 	Archived     bool              `json:"archived,omitempty"`
-	Hidden       bool              `json:"hidden,omitempty"`
 	CancelAsked  bool              `json:"cancelAsked,omitempty"` // interactive runs; others: queue.Run
 	Reported     *Reported         `json:"reported,omitempty"`
 	Warnings     []Warning         `json:"warnings,omitempty"`
@@ -197,6 +197,7 @@ func (s *Service) MayWrite(p access.Principal, j *Job) error { return mayWrite(p
 // edit changes a run's document under its revision, again if somebody was first.
 // change may add further writes to the same commit.
 func (s *Service) edit(ctx context.Context, p access.Principal, w Workspace, name, what string, change func(*found) ([]row.Change, error)) (*Job, error) {
+	defer s.turns.take(docID(w, name))()
 	for try := 0; ; try++ {
 		f, err := s.find(ctx, docID(w, name), name)
 		if err != nil {

@@ -13,6 +13,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"hash/fnv"
 	"log/slog"
 	"strings"
 	"sync"
@@ -40,6 +41,7 @@ type Service struct {
 
 	numbers numbers
 	arrival arrival
+	turns   turns
 }
 
 // tries is how often a write is made again when somebody else was first.
@@ -177,4 +179,17 @@ func (a *arrival) next(now time.Time) string {
 	defer a.mu.Unlock()
 	a.last = max(a.last+1, now.UnixNano())
 	return fmt.Sprintf("%020d", a.last)
+}
+
+// turns lets one at a time change a run: who reads, changes and writes back
+// would otherwise lose against others, and try again, and lose again.
+type turns struct{ of [64]sync.Mutex }
+
+// take waits for a run's turn, and returns what ends it.
+func (t *turns) take(run string) (done func()) {
+	h := fnv.New32a()
+	_, _ = h.Write([]byte(run))
+	m := &t.of[h.Sum32()%uint32(len(t.of))]
+	m.Lock()
+	return m.Unlock
 }

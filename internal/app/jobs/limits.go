@@ -26,7 +26,13 @@ const (
 )
 
 func checkMap(what string, m map[string]string, most int) error {
-	if len(m) > most {
+	users := 0
+	for k := range m {
+		if !strings.HasPrefix(k, ours) {
+			users++
+		}
+	}
+	if users > most || len(m) > 4*most {
 		return fault.Coded(fault.Invalid, "InvalidPropertyValue", what, "%d %s are too many: a run may have %d.", len(m), what, most)
 	}
 	for k, v := range m {
@@ -36,8 +42,12 @@ func checkMap(what string, m map[string]string, most int) error {
 		if n := utf8.RuneCountInString(k); n > maxKey {
 			return fault.Coded(fault.Invalid, "InvalidPropertyValue", what, "The name %.40q... has %d characters; at most %d are allowed.", k, n, maxKey)
 		}
-		if n := utf8.RuneCountInString(v); n > maxValue {
-			return fault.Coded(fault.Invalid, "InvalidPropertyValue", what, "The value of %q has %d characters; at most %d are allowed.", k, n, maxValue)
+		longest := maxValue
+		if strings.HasPrefix(k, ours) {
+			longest = maxOwnTag
+		}
+		if n := utf8.RuneCountInString(v); n > longest {
+			return fault.Coded(fault.Invalid, "InvalidPropertyValue", what, "The value of %q has %d characters; at most %d are allowed.", k, n, longest)
 		}
 	}
 	return nil

@@ -22,6 +22,7 @@ type Metric struct {
 	Name       string            `json:"name"`
 	Columns    map[string]string `json:"columns,omitempty"`
 	Properties json.RawMessage   `json:"properties,omitempty"`
+	Last       *Point            `json:"last,omitempty"` // what MLflow calls the metric's value; nil: it has none that is a number
 }
 
 // Batch is values of one metric, in order.
@@ -63,6 +64,7 @@ func (s *Service) Append(ctx context.Context, p access.Principal, w Workspace, r
 	if total > maxBatch {
 		return fault.Coded(fault.TooLarge, "TooManyMetrics", "values", "%d values are too many for one request; %d are allowed.", total, maxBatch)
 	}
+	defer s.turns.take(f.doc.ID)() // the last value is read and written
 	for try := 0; ; try++ {
 		changes, err := s.metricRows(ctx, p, f.doc.ID, batches)
 		if err != nil || len(changes) == 0 {
@@ -82,10 +84,15 @@ func (s *Service) metricRows(ctx context.Context, p access.Principal, run string
 	now := s.Now().UTC()
 	var changes []row.Change
 	names := map[string]bool{} // ids written by this commit
-	for _, b := range batches {
+	for i, b := range batches {
 		id := metricID(run, b.Name)
 		if !names[id] {
 			names[id] = true
+			for _, more := range batches[i:] { // of the same name
+				if more.Name == b.Name {
+					b.Last = later(b.Last, last(b.Name, more.Values))
+				}
+			}
 			change, err := s.metricName(ctx, p, run, id, b.Metric, now)
 			if err != nil {
 				return nil, err
@@ -168,6 +175,9 @@ func (s *Service) metricName(ctx context.Context, p access.Principal, run, id st
 			put(&kept.Columns, column, typ)
 			grown = true
 		}
+	}
+	if most := later(kept.Last, m.Last); most != kept.Last {
+		kept.Last, grown = most, true
 	}
 	if !grown {
 		return nil, nil
