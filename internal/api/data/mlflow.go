@@ -48,6 +48,7 @@ func (h *server) mlflow(reg arm.Registrar) {
 				"POST /runs/log-model":                 h.mlLogModel,
 				"GET /metrics/get-history":             h.mlHistory,
 				"GET /artifacts/list":                  h.mlListArtifacts,
+				"POST /logged-models/search":           mlNoModels,
 			} {
 				method, path, _ := strings.Cut(pattern, " ")
 				reg.Handle(method+" "+api+path, h.ml(f))
@@ -547,6 +548,12 @@ func (h *server) mlHistory(_ http.ResponseWriter, r *mlRequest) (any, error) {
 		}
 	}
 	return object{"metrics": out, "next_page_token": nullable(next)}, nil
+}
+
+// mlNoModels answers MLflow 3, which looks for logged models whenever it lists
+// artifacts. There are none: making one is not built.
+func mlNoModels(http.ResponseWriter, *mlRequest) (any, error) {
+	return object{"models": []any{}}, nil
 }
 
 // mlUnknown names what there is not. MLflow 3 asks for what newer servers have,

@@ -226,6 +226,8 @@ func TestOrderHasTaskSizeAndVariables(t *testing.T) {
 		"AZUREML_ARM_WORKSPACE_NAME": "main", "AZUREML_ARM_PROJECT_NAME": "digits", "AZUREML_EXPERIMENT_ID": "e", "AZUREML_WORKSPACE_ID": "W",
 		"AZUREML_WORKSPACE_SCOPE": ws, "AZUREML_DATA_CONTAINER_ID": "dcid.digits_1", "AZUREML_NODE_COUNT": "1", "AZUREML_CR_NODE_RANK": "0",
 		"AZ_BATCH_NODE_IS_DEDICATED": "true", "AZ_BATCH_IS_CURRENT_NODE_MASTER": "true",
+		"MLFLOW_TRACKING_URI": strings.Replace(base, "https:", "azureml:", 1) + "/mlflow/v1.0" + ws, "MLFLOW_TRACKING_TOKEN": "run:r:11",
+		"MLFLOW_RUN_ID": "digits_1", "MLFLOW_EXPERIMENT_ID": "e", "MLFLOW_EXPERIMENT_NAME": "digits",
 	}
 	for k, v := range want {
 		if o.Variables[k] != v {
@@ -233,7 +235,7 @@ func TestOrderHasTaskSizeAndVariables(t *testing.T) {
 		}
 	}
 	for k := range o.Variables {
-		if strings.HasPrefix(k, "MLFLOW") || strings.HasPrefix(k, "MSI") {
+		if strings.HasPrefix(k, "MSI") {
 			t.Errorf("%s is set, and there is no such service", k)
 		}
 	}
