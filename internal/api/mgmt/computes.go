@@ -30,13 +30,7 @@ func registerComputes(reg arm.Registrar, h computeRoutes) {
 		reg.Handle("PATCH "+prefix+computePath, h.patch)
 		reg.Handle("DELETE "+prefix+computePath, h.remove)
 		reg.Handle("POST "+prefix+computePath+"/listNodes", h.nodes)
-		reg.Handle("POST "+prefix+workspacePath+"/checkComputeNameAvailability", instances)
-		for action, name := range map[string]string{
-			"start": "ComputeStart", "stop": "ComputeStop", "restart": "ComputeRestart", "listKeys": "ComputeListKeys",
-			"enableSso": "ComputeEnableSso", "updateIdleShutdownSetting": "ComputeUpdateIdleShutdownSetting",
-		} {
-			reg.Handle("POST "+prefix+computePath+"/"+action, h.unsuited(name))
-		}
+		registerInstances(reg, prefix, h)
 	}
 	reg.Handle("GET "+locationPath+"/mfeOperationsStatus/{operation}", h.status)
 	reg.Handle("GET "+locationPath+"/mfeOperationResults/{operation}", h.result)
@@ -165,23 +159,6 @@ func (h computeRoutes) nodes(_ http.ResponseWriter, r *http.Request) (int, any, 
 		list = append(list, b)
 	}
 	return http.StatusOK, map[string]any{"nodes": list}, nil
-}
-
-// instances refuses what SDK v1 asks before it creates a compute instance, and
-// for no other type.
-func instances(http.ResponseWriter, *http.Request) (int, any, error) {
-	return 0, nil, fault.Coded(fault.Unsupported, "NotImplemented", "", "Computes of type ComputeInstance are not part of Ebb yet; AmlCompute clusters are.")
-}
-
-// unsuited refuses what only other types of compute can do.
-func (h computeRoutes) unsuited(action string) arm.Handler {
-	return func(_ http.ResponseWriter, r *http.Request) (int, any, error) {
-		if _, err := h.c.Get(r.Context(), arm.Caller(r.Context()), workspaceID(r), r.PathValue("compute")); err != nil {
-			return 0, nil, err
-		}
-		return 0, nil, fault.Coded(fault.Invalid, "UserError", r.PathValue("compute"),
-			"%s with computeType AmlCompute is not supported. A cluster starts and stops its nodes by itself, between its minimum and its maximum.", action)
-	}
 }
 
 // operationBody is the state of an operation (arm-rpc v1.0, "Azure-AsyncOperation Resource format").

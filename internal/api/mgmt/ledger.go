@@ -41,7 +41,7 @@ func (h ledgerRoutes) sizes(_ http.ResponseWriter, r *http.Request) (int, any, e
 func sizeBody(m quota.Machine) map[string]any {
 	b := map[string]any{
 		"name": m.Name, "family": m.Family, "vCPUs": m.VCPUs, "gpus": m.GPUs, "osVhdSizeMB": diskImageMB, "maxResourceVolumeMB": m.DiskMB,
-		"memoryGB": m.MemoryGiB, "lowPriorityCapable": m.LowPriority, "premiumIO": m.PremiumIO, "supportedComputeTypes": []string{"AmlCompute"},
+		"memoryGB": m.MemoryGiB, "lowPriorityCapable": m.LowPriority, "premiumIO": m.PremiumIO, "supportedComputeTypes": []string{"AmlCompute", "ComputeInstance"},
 		"estimatedVMPrices": nil,
 	}
 	if m.USDPerHour > 0 {

@@ -51,8 +51,18 @@ type Computes interface {
 	Get(ctx context.Context, p access.Principal, workspace, name string) (computes.Document, error)
 	List(ctx context.Context, p access.Principal, workspace, after string, limit int) ([]computes.Document, string, error)
 	Nodes(ctx context.Context, p access.Principal, workspace, name string) ([]computes.Node, error)
+	Instances
 	Operation(ctx context.Context, p access.Principal, sub, id string) (operation.Operation, error)
 	Target(ctx context.Context, p access.Principal, op operation.Operation) (computes.Document, error)
+}
+
+// Instances is what only compute instances can do.
+type Instances interface {
+	Start(ctx context.Context, p access.Principal, workspace, name string) (computes.Result, error)
+	Stop(ctx context.Context, p access.Principal, workspace, name string) (computes.Result, error)
+	Restart(ctx context.Context, p access.Principal, workspace, name string) (computes.Result, error)
+	Resize(ctx context.Context, p access.Principal, workspace, name, size string) (computes.Result, error)
+	Free(ctx context.Context, p access.Principal, workspace, name string) (code, why string, err error)
 }
 
 // Ledger is what the routes of sizes, usages and quotas need of app/computes.

@@ -14,8 +14,8 @@ const (
 	identityType = "Microsoft.ManagedIdentity/userAssignedIdentities"
 )
 
-// network checks subnet, remote login and public addresses. was is what exists.
-func (w *wanted) network(was map[string]any) error {
+// subnet checks subnet and public addresses.
+func (w *wanted) subnet() error {
 	const at = "properties.properties.subnet"
 	subnet, err := object(w.inner, "subnet")
 	if err != nil {
@@ -37,22 +37,24 @@ func (w *wanted) network(was map[string]any) error {
 		subnet["id"] = armid.Group(parsed.Subscription, parsed.Group) + "/providers/Microsoft.Network/virtualNetworks/" + network.Name() + "/subnets/" + parsed.Name()
 		w.inner["subnet"] = subnet
 	}
+	return flag(w.inner, "enableNodePublicIp", "properties.properties.enableNodePublicIp", true)
+}
+
+// network checks remote login and isolation. was is what exists.
+func (w *wanted) network(was map[string]any) error {
 	login, err := choice(w.inner, "remoteLoginPortPublicAccess", "NotSpecified", "Enabled", "Disabled", "NotSpecified")
 	if err != nil {
 		return err
 	}
 	if login == "NotSpecified" { // only at creation: open unless in a network
 		login = "Enabled"
-		if id != "" {
+		if w.inner["subnet"] != nil {
 			login = "Disabled"
 		}
 		if old, ok := was["remoteLoginPortPublicAccess"].(string); ok {
 			login = old
 		}
 		w.inner["remoteLoginPortPublicAccess"] = login
-	}
-	if err := flag(w.inner, "enableNodePublicIp", "properties.properties.enableNodePublicIp", true); err != nil {
-		return err
 	}
 	return flag(w.inner, "isolatedNetwork", "properties.properties.isolatedNetwork", false)
 }
@@ -284,7 +286,12 @@ func flag(m map[string]any, key, at string, otherwise bool) error {
 // choice brings an enumeration into Azure's spelling. Case, dashes and
 // underscores do not count: "low_priority" is LowPriority.
 func choice(m map[string]any, key, otherwise string, words ...string) (string, error) {
-	at := "properties.properties." + key
+	return choiceAt(m, key, "properties.properties", otherwise, words...)
+}
+
+// choiceAt is choice for a property of the object at a path.
+func choiceAt(m map[string]any, key, path, otherwise string, words ...string) (string, error) {
+	at := path + "." + key
 	typed, err := text(m, key, at)
 	if err != nil {
 		return "", err

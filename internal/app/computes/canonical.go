@@ -34,18 +34,43 @@ type wanted struct {
 	min, max int
 	idle     time.Duration
 	warnings []string
+	instance bool // a compute instance, not a cluster
 }
 
 // Read-only properties: sent back by clients that change what they read, and ignored.
 var (
 	readOnlyTop   = []string{"id", "name", "type", "systemData", "etag", "identity"} // identity: see identify
 	readOnlyProps = []string{"provisioningState", "provisioningErrors", "createdOn", "modifiedOn", "isAttachedCompute", "resourceId"}
-	readOnlyInner = []string{"allocationState", "allocationStateTransitionTime", "currentNodeCount", "targetNodeCount", "nodeStateCounts", "errors"}
-	// immutable properties of a cluster that exists (terraform ForceNew): a PUT may leave
-	// them out or repeat them.
-	immutableProps = []string{"computeLocation", "description", "disableLocalAuth"}
-	immutableInner = []string{"osType", "vmSize", "vmPriority", "virtualMachineImage", "isolatedNetwork", "userAccountCredentials", "subnet", "remoteLoginPortPublicAccess", "enableNodePublicIp"}
+	// immutable properties of what exists (terraform ForceNew): a PUT may leave them out
+	// or repeat them.
+	immutableProps = []string{"computeType", "computeLocation", "description", "disableLocalAuth"}
 )
+
+// rules are what the properties.properties of one type of compute may do.
+type rules struct {
+	readOnly, immutable []string
+	mutable             string // for people
+}
+
+var (
+	clusterRules = rules{
+		readOnly:  []string{"allocationState", "allocationStateTransitionTime", "currentNodeCount", "targetNodeCount", "nodeStateCounts", "errors"},
+		immutable: []string{"osType", "vmSize", "vmPriority", "virtualMachineImage", "isolatedNetwork", "userAccountCredentials", "subnet", "remoteLoginPortPublicAccess", "enableNodePublicIp"},
+		mutable:   "scaleSettings, identity and tags",
+	}
+	instanceRules = rules{
+		readOnly:  []string{"osImageMetadata", "connectivityEndpoints", "applications", "createdBy", "errors", "state", "lastOperation", "containers", "dataDisks", "dataMounts", "versions"},
+		immutable: []string{"vmSize", "subnet", "sshSettings", "computeInstanceAuthorizationType", "personalComputeInstanceSettings", "setupScripts", "enableNodePublicIp"},
+		mutable:   "idleTimeBeforeShutdown, schedules, applicationSharingPolicy, customServices, identity and tags",
+	}
+)
+
+func (w *wanted) rules() rules {
+	if w.instance {
+		return instanceRules
+	}
+	return clusterRules
+}
 
 // canonical checks a body and brings it into the form that is kept: read-only parts and
 // secrets dropped, enumerations in Azure's spelling, defaults filled in, everything else
@@ -73,7 +98,10 @@ func canonical(body map[string]any, info workspaces.Info, name string, have *sto
 	if w.inner == nil {
 		w.inner = map[string]any{}
 	}
-	drop(w.inner, readOnlyInner)
+	if err := w.kindOf(props, have); err != nil {
+		return w, err
+	}
+	drop(w.inner, w.rules().readOnly)
 	w.resource["properties"], props["properties"] = props, w.inner
 
 	var was map[string]any // the canonical properties.properties of what exists
@@ -81,40 +109,56 @@ func canonical(body map[string]any, info workspaces.Info, name string, have *sto
 		old, _ := have.Resource["properties"].(map[string]any)
 		was, _ = old["properties"].(map[string]any)
 		keep(props, old, immutableProps)
-		keep(w.inner, was, immutableInner)
+		keep(w.inner, was, w.rules().immutable)
 	}
 	dropNulls(props, immutableProps)
-	dropNulls(w.inner, immutableInner)
-	for _, check := range []func() error{
-		func() error { return w.kindOf(props) }, func() error { return w.place(props, info, have) }, func() error { return w.words(props) },
-		w.size, w.scale, func() error { return w.network(was) }, func() error { return w.login(was) }, w.tags,
-	} {
+	dropNulls(w.inner, w.rules().immutable)
+	checks := []func() error{
+		func() error { return w.place(props, info, have) }, func() error { return w.words(props) }, w.size, w.subnet, w.tags,
+	}
+	if w.instance {
+		checks = append(checks, func() error { return w.beside(info) }, w.ssh, w.person, w.rest)
+	} else {
+		checks = append(checks, w.priority, w.scale, func() error { return w.network(was) }, func() error { return w.login(was) })
+	}
+	for _, check := range checks {
 		if err := check(); err != nil {
 			return w, err
 		}
 	}
 	if have != nil {
-		return w, unchanged(have, props, w.inner)
+		return w, unchanged(have, props, w.inner, w.rules())
 	}
 	return w, nil
 }
 
-// kindOf accepts AmlCompute and names what else Azure has.
-func (w *wanted) kindOf(props map[string]any) error {
+// The types of compute there are here.
+const (
+	clusterType  = "AmlCompute"
+	instanceType = "ComputeInstance"
+)
+
+// kindOf accepts clusters and instances, and names what else Azure has. have is what exists.
+func (w *wanted) kindOf(props map[string]any, have *stored) error {
 	t, err := text(props, "computeType", "properties.computeType")
 	if err != nil {
 		return err
 	}
-	if strings.EqualFold(t, "AmlCompute") {
-		props["computeType"] = "AmlCompute"
-		return nil
+	if t == "" && have != nil {
+		t = have.computeType()
 	}
 	if t == "" {
 		return invalid("properties.computeType", "The property 'computeType' is required. For a cluster it is 'AmlCompute'.")
 	}
-	for _, other := range []string{"ComputeInstance", "AKS", "Kubernetes", "VirtualMachine", "HDInsight", "Databricks", "DataFactory", "DataLakeAnalytics", "SynapseSpark"} {
+	for _, ours := range []string{clusterType, instanceType} {
+		if strings.EqualFold(t, ours) {
+			props["computeType"], w.instance = ours, ours == instanceType
+			return nil
+		}
+	}
+	for _, other := range []string{"AKS", "Kubernetes", "VirtualMachine", "HDInsight", "Databricks", "DataFactory", "DataLakeAnalytics", "SynapseSpark"} {
 		if strings.EqualFold(t, other) {
-			return fault.Coded(fault.Unsupported, "NotImplemented", "properties.computeType", "Computes of type %s are not part of Ebb yet; AmlCompute clusters are.", other)
+			return fault.Coded(fault.Unsupported, "NotImplemented", "properties.computeType", "Computes of type %s are not part of Ebb yet; AmlCompute clusters and compute instances are.", other)
 		}
 	}
 	return invalid("properties.computeType", "'%.64s' is not a type of compute. For a cluster it is 'AmlCompute'.", t)
@@ -176,7 +220,7 @@ func (w *wanted) words(props map[string]any) error {
 	return flag(props, "disableLocalAuth", "properties.disableLocalAuth", false)
 }
 
-// size checks vmSize, vmPriority and osType.
+// size checks vmSize.
 func (w *wanted) size() error {
 	typed, err := text(w.inner, "vmSize", "properties.properties.vmSize")
 	if err != nil {
@@ -191,12 +235,20 @@ func (w *wanted) size() error {
 	}
 	w.machine = m
 	w.inner["vmSize"] = m.Canonical()
+	if m.Retired != "" {
+		w.warnings = append(w.warnings, m.Warning())
+	}
+	return nil
+}
+
+// priority checks vmPriority and osType.
+func (w *wanted) priority() error {
 	priority, err := choice(w.inner, "vmPriority", "Dedicated", "Dedicated", "LowPriority")
 	if err != nil {
 		return err
 	}
 	w.low = priority == "LowPriority"
-	if w.low && !m.LowPriority {
+	if m := w.machine; w.low && !m.LowPriority {
 		return fault.Coded(fault.Invalid, "UnsupportedVMSizeForLowPriority", "properties.properties.vmPriority",
 			"The VM size %s is not allowed for LowPriority. Please convert to Dedicated or use a different VM size.", m.Canonical())
 	}
@@ -206,9 +258,6 @@ func (w *wanted) size() error {
 	}
 	if system == "Windows" {
 		w.warnings = append(w.warnings, "The cluster asks for Windows; the nodes of this server run what the server's machine runs.")
-	}
-	if m.Retired != "" {
-		w.warnings = append(w.warnings, m.Warning())
 	}
 	return nil
 }
@@ -327,14 +376,14 @@ func (w *wanted) tags() error {
 }
 
 // unchanged refuses other values of what cannot be changed. props and inner are canonical.
-func unchanged(have *stored, props, inner map[string]any) error {
+func unchanged(have *stored, props, inner map[string]any, of rules) error {
 	old, _ := have.Resource["properties"].(map[string]any)
 	was, _ := old["properties"].(map[string]any)
 	for _, c := range []struct {
 		at     string
 		keys   []string
 		is, be map[string]any
-	}{{"properties.", immutableProps, old, props}, {"properties.properties.", immutableInner, was, inner}} {
+	}{{"properties.", immutableProps, old, props}, {"properties.properties.", of.immutable, was, inner}} {
 		for _, k := range c.keys {
 			a, err := json.Marshal(c.is[k])
 			if err != nil {
@@ -346,7 +395,7 @@ func unchanged(have *stored, props, inner map[string]any) error {
 			}
 			if string(a) != string(b) {
 				return fault.Coded(fault.Invalid, "PropertyChangeNotAllowed", c.at+k,
-					"The property '%s' of an existing compute cannot be changed: it is %.200s. Only scaleSettings, identity and tags can; for anything else delete the compute or create another.", k, a)
+					"The property '%s' of an existing compute cannot be changed: it is %.200s. Only %s can; for anything else delete the compute or create another.", k, a, of.mutable)
 			}
 		}
 	}

@@ -1,5 +1,5 @@
-// Package computes makes, changes, shows and removes AmlCompute clusters, and tells what
-// sizes there are and what is used of them. It stores wishes; control makes
+// Package computes makes, changes, shows and removes AmlCompute clusters and compute
+// instances, and tells what sizes there are and what is used of them. It stores wishes; control makes
 // them true, and what is shown is the wish with control's status beside it.
 //
 // A compute is one document, kept as it came with its unknown properties, in a
@@ -93,6 +93,15 @@ type stored struct {
 	ModifiedBy     string         `json:"modifiedBy"`
 	ModifiedByType string         `json:"modifiedByType"`
 	Resource       map[string]any `json:"resource"` // canonical, without anything read-only
+
+	Owner string `json:"owner,omitempty"` // of an instance: object id of who made it
+	Last  last   `json:"last,omitzero"`   // of an instance: what was last done to it
+}
+
+func (c stored) computeType() string {
+	props, _ := c.Resource["properties"].(map[string]any)
+	t, _ := props["computeType"].(string)
+	return t
 }
 
 // saved is a compute as it was read: its document, its wish, and their revisions.
@@ -242,7 +251,7 @@ func (s *Service) Nodes(ctx context.Context, p access.Principal, workspace, name
 func (s *Service) Delete(ctx context.Context, p access.Principal, workspace, name, action string, match func(exists bool, rev int64) error) (Result, error) {
 	switch {
 	case strings.EqualFold(action, "Detach"):
-		return Result{}, fault.Coded(fault.Invalid, "UserError", name, "Detach is not supported for AmlCompute. Delete it instead: underlyingResourceAction=Delete.")
+		return Result{}, fault.Coded(fault.Invalid, "UserError", name, "Detach is for computes that were attached, and there are none here. Delete it instead: underlyingResourceAction=Delete.")
 	case action != "" && !strings.EqualFold(action, "Delete"):
 		return Result{}, fault.Coded(fault.Invalid, "InvalidParameter", "underlyingResourceAction", "underlyingResourceAction must be Delete or Detach, not '%.64s'.", action)
 	}

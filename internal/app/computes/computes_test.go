@@ -259,7 +259,7 @@ func TestPutRefuses(t *testing.T) {
 		"no properties":                  {"abc", `{}`, "InvalidPropertyValue", "'properties' is required"},
 		"properties that are no object":  {"abc", `{"properties":7}`, "InvalidPropertyValue", "must be an object"},
 		"no type":                        {"abc", `{"properties":{}}`, "InvalidPropertyValue", "computeType"},
-		"a type not built yet":           {"abc", `{"properties":{"computeType":"computeinstance"}}`, "NotImplemented", "ComputeInstance"},
+		"a type not built yet":           {"abc", `{"properties":{"computeType":"kubernetes"}}`, "NotImplemented", "Kubernetes"},
 		"a type nobody has":              {"abc", `{"properties":{"computeType":"Banana"}}`, "InvalidPropertyValue", "Banana"},
 		"no scale settings":              {"abc", `{"properties":{"computeType":"AmlCompute"}}`, "InvalidPropertyValue", "maxNodeCount"},
 		"no maximum":                     {"abc", scale(`{"minNodeCount":1}`), "InvalidPropertyValue", "maxNodeCount"},

@@ -179,9 +179,13 @@ func (s *Service) uses(ctx context.Context, sub, region string) ([]quota.Use, er
 		if !ok || wish.Region != armid.Region(region) {
 			continue
 		}
+		least := wish.Min * wish.Size.VCPUs
+		if wish.Off {
+			least = 0
+		}
 		uses = append(uses, quota.Use{
 			Workspace: strings.TrimSuffix(c.ID, "/computes/"+c.Name), Cluster: c.ID, Family: wish.Size.Family, LowPriority: wish.LowPriority,
-			VCPUs: len(view.NodesOf(c.doc.ID)) * wish.Size.VCPUs, Least: wish.Min * wish.Size.VCPUs,
+			VCPUs: len(view.NodesOf(c.doc.ID)) * wish.Size.VCPUs, Least: least,
 		})
 	}
 	return uses, nil

@@ -45,13 +45,24 @@ func mutate(rng *rand.Rand, m map[string]any) {
 // nothing half made, and what can be read can be written back without a change.
 func TestMutations(t *testing.T) {
 	t.Parallel()
+	identity := `{"tags":{"a":"b"},"identity":{"type":"UserAssigned","userAssignedIdentities":{"` + uai + `a":{}}},`
+	for name, whole := range map[string]string{
+		"a cluster":   identity + body(`"vmSize":"STANDARD_D2_V2","vmPriority":"LowPriority","osType":"Linux","subnet":{"id":"` + subnet + `"},"enableNodePublicIp":false,"remoteLoginPortPublicAccess":"NotSpecified","userAccountCredentials":{"adminUserName":"u","adminUserPassword":"S3cret-pass"},`)[1:],
+		"an instance": identity + instance(`,"subnet":{"id":"` + subnet + `"},"idleTimeBeforeShutdown":"PT20M","applicationSharingPolicy":"Personal","sshSettings":{"sshPublicAccess":"Enabled","adminPublicKey":"ssh-rsa AAAA"},"schedules":{"computeStartStop":[{"status":"Enabled"}]},"personalComputeInstanceSettings":{"assignedUser":{"objectId":"o","tenantId":"t"}}`)[1:],
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			mutations(t, whole)
+		})
+	}
+}
+
+func mutations(t *testing.T, whole string) {
 	const cases = 3000
 	seed := rand.Uint64()
 	rng := rand.New(rand.NewPCG(seed, 1))
 	t.Logf("seed %d", seed)
 	w := newWorld(t)
-	whole := `{"tags":{"a":"b"},"identity":{"type":"UserAssigned","userAssignedIdentities":{"` + uai + `a":{}}},` +
-		body(`"vmSize":"STANDARD_D2_V2","vmPriority":"LowPriority","osType":"Linux","subnet":{"id":"` + subnet + `"},"enableNodePublicIp":false,"remoteLoginPortPublicAccess":"NotSpecified","userAccountCredentials":{"adminUserName":"u","adminUserPassword":"S3cret-pass"},`)[1:]
 	w.mustPut("abc", whole)
 	made, refused := 0, 0
 	for i := range cases {

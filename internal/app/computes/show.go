@@ -50,6 +50,10 @@ func (s *Service) show(c saved) Document {
 		props["provisioningErrors"] = problems(status.Errors)
 	}
 	inner, _ := props["properties"].(map[string]any)
+	if wish.Instance {
+		showInstance(inner, c, wish, status, view.NodesOf(c.doc.ID))
+		return Document{out, c.rev}
+	}
 	null(inner, "subnet", "virtualMachineImage")
 	allocation(inner, status, view.NodesOf(c.doc.ID))
 	return Document{out, c.rev}

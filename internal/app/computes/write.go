@@ -38,7 +38,7 @@ func (s *Service) Put(ctx context.Context, p access.Principal, req Request) (Res
 	})
 }
 
-// Patch changes the compute of that name. Only scaleSettings, identity and tags can be changed.
+// Patch changes the compute of that name: what its type lets change, as a PUT could.
 func (s *Service) Patch(ctx context.Context, p access.Principal, req Request) (Result, error) {
 	return s.write(ctx, p, req, func(info workspaces.Info, have *saved) (Result, error) {
 		if have == nil {
@@ -132,6 +132,9 @@ func (s *Service) create(ctx context.Context, p access.Principal, info workspace
 		Prefix:    "tvm-" + digits[max(0, len(digits)-16):],
 		CreatedBy: p.Name, CreatedByType: kind(p), ModifiedBy: p.Name, ModifiedByType: kind(p), Resource: want.resource,
 	}
+	if want.instance {
+		c.Owner, c.Last = p.ID, last{Name: "Create", Time: now}
+	}
 	body, err := json.Marshal(c)
 	if err != nil {
 		return Result{}, fmt.Errorf("encode compute %s: %w", req.Name, err)
@@ -140,11 +143,15 @@ func (s *Service) create(ctx context.Context, p access.Principal, info workspace
 	wish := fleet.Cluster{
 		ID: doc.ID, Name: req.Name, Prefix: c.Prefix, Workspace: info.Key, Region: want.region, Pool: s.pool(), Size: want.machine.Size(),
 		LowPriority: want.low, Min: want.min, Max: want.max, IdleAfter: want.idle, Generation: 1, Created: now,
+		Instance: want.instance,
+	}
+	if want.instance {
+		wish.Switched = now
 	}
 	status := fleet.Status{ID: doc.ID, Provisioning: operation.Creating, Allocation: fleet.Resizing, Since: now, Target: want.min}
 	op := s.operation(info, doc.ID, want.region, 1)
 	rev, err := s.Store.Commit(ctx, row.Create(doc), row.Create(wish), row.Create(status), row.Create(op),
-		s.event(p, c.ID, "created", fmt.Sprintf("%s, %d to %d nodes.", want.machine.Canonical(), want.min, want.max)))
+		s.event(p, c.ID, "created", want.machine.Canonical()+", "+want.extent()))
 	if err != nil {
 		return Result{}, fmt.Errorf("create compute %s: %w", req.Name, err)
 	}
@@ -181,12 +188,20 @@ func (s *Service) change(ctx context.Context, p access.Principal, info workspace
 	next.cluster.Generation++
 	op := s.operation(info, have.doc.ID, have.Region, next.cluster.Generation)
 	next.rev, err = s.Store.Commit(ctx, row.Update(next.doc, have.rev), row.Update(next.cluster, have.clusterRev), row.Create(op),
-		s.event(p, have.ID, "updated", fmt.Sprintf("%d to %d nodes, idle for %s at most.", want.min, want.max, want.idle)))
+		s.event(p, have.ID, "updated", want.extent()))
 	if err != nil {
 		return Result{}, fmt.Errorf("update compute %s: %w", have.Name, err)
 	}
 	res.Document, res.Operation = s.show(next), op.ID
 	return res, nil
+}
+
+// extent says how large it may be.
+func (w *wanted) extent() string {
+	if w.instance {
+		return fmt.Sprintf("one node, idle for %s at most (0s: for ever).", w.idle)
+	}
+	return fmt.Sprintf("%d to %d nodes, idle for %s at most.", w.min, w.max, w.idle)
 }
 
 // equal compares canonical documents by what they say in JSON: a number read
