@@ -81,6 +81,7 @@ func (s *server) run(ctx context.Context) error {
 	wg.Go(func() { s.loop.Run(ctx) })
 	wg.Go(func() { s.keepTime(ctx) })
 	wg.Go(func() { s.keepTidy(ctx) })
+	wg.Go(func() { s.workspaces.Run(ctx) })
 	failed := make(chan error, 1)
 	wg.Go(func() { failed <- web.Serve(tls.NewListener(listener, s.ca.TLSConfig())) })
 	fmt.Println("ready " + url)

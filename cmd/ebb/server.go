@@ -23,6 +23,7 @@ import (
 	"github.com/ebb-compute/ebb/internal/app/assets"
 	"github.com/ebb-compute/ebb/internal/app/computes"
 	"github.com/ebb-compute/ebb/internal/app/jobs"
+	"github.com/ebb-compute/ebb/internal/app/resources"
 	"github.com/ebb-compute/ebb/internal/app/workspaces"
 	"github.com/ebb-compute/ebb/internal/blob"
 	"github.com/ebb-compute/ebb/internal/clock"
@@ -51,6 +52,7 @@ type server struct {
 	seed  workspaces.Client
 
 	workspaces *workspaces.Service
+	resources  *resources.Service
 	computes   *computes.Service
 	jobs       *jobs.Service
 	assets     *assets.Service
@@ -120,7 +122,8 @@ func newID() string { return uuid.NewString() }
 
 func (s *server) services() {
 	files := data.Store{Blobs: s.blobs}
-	s.workspaces = &workspaces.Service{Store: s.store, Now: s.clock.Now, NewID: newID, Log: s.log}
+	s.workspaces = &workspaces.Service{Store: s.store, Now: s.clock.Now, NewID: newID, Log: s.log, Files: prunable{s.blobs}}
+	s.resources = &resources.Service{Store: s.store, Groups: s.workspaces, Now: s.clock.Now, NewID: newID}
 	s.computes = &computes.Service{Store: s.store, Workspaces: s.workspaces, Now: s.clock.Now, NewID: newID, Log: s.log}
 	s.jobs = &jobs.Service{Store: s.store, Now: s.clock.Now, NewID: newID, Log: s.log}
 	s.assets = &assets.Service{Store: s.store, Files: files, Now: s.clock.Now, NewID: newID}
@@ -168,7 +171,7 @@ func (s *server) handler(ctx context.Context, url string) (http.Handler, error) 
 	}
 	admin.Register(rt, admin.Services{Version: version, Ping: s.ping, Auth: rt.Auth, Metrics: metrics, Pruner: s.retention()})
 	login.Register(rt, login.Services{Tenant: tenant, Clients: s.workspaces, Keys: s.keys, Now: s.clock.Now})
-	mgmt.Register(rt, mgmt.Services{Workspaces: s.workspaces, Computes: s.computes, Ledger: s.computes})
+	mgmt.Register(rt, mgmt.Services{Workspaces: s.workspaces, Computes: s.computes, Ledger: s.computes, Records: s.resources})
 	mgmt.RegisterJobs(rt, mgmt.JobServices{Jobs: s.jobs, Assets: s.assets})
 	files := data.Store{Blobs: s.blobs}
 	data.Register(rt, data.Services{Jobs: s.jobs, Assets: s.assets, Blobs: files, Keys: s.keys, Now: s.clock.Now})

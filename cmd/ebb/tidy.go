@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/ebb-compute/ebb/internal/app/assets"
 	"github.com/ebb-compute/ebb/internal/app/retention"
 	"github.com/ebb-compute/ebb/internal/blob"
 	"github.com/ebb-compute/ebb/internal/core/access"
@@ -108,6 +109,23 @@ func (p prunable) Delete(ctx context.Context, key string) error {
 func (p prunable) Stub(ctx context.Context, key, words string) error {
 	_, err := p.blobs.Put(ctx, key, strings.NewReader(words), blob.Meta{ContentType: "text/plain", Metadata: map[string]string{stubbed: "true"}})
 	return err
+}
+
+// Forget implements [workspaces.Files]: a workspace's containers end in its guid.
+func (p prunable) Forget(ctx context.Context, guid string) error {
+	of := assets.Place{GUID: guid}
+	for _, container := range []string{of.SnapshotContainer(), of.ArtifactContainer(), of.DatastoreContainer()} {
+		list, err := p.List(ctx, container+"/")
+		if err != nil {
+			return err
+		}
+		for _, b := range list {
+			if err := p.Delete(ctx, b.Key); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // folder is a folder of the machine's cache as retention sees it.

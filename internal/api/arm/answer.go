@@ -20,17 +20,27 @@ const defaultVersion = "2022-10-01"
 // the path that tells its state and Location to the one that gives its result
 // (empty: no Location). Both are absolute, on the host the client came by.
 func Async(w http.ResponseWriter, r *http.Request, statusPath, resultPath string) {
-	version := r.URL.Query().Get("api-version")
+	w.Header().Set("Azure-AsyncOperation", link(r, statusPath))
+	w.Header().Set("Retry-After", RetryAfter)
+	if resultPath != "" {
+		Later(w, r, resultPath)
+	}
+}
+
+// Later sets the headers of an answer that has yet to come: Location is the path
+// that gives it, with 202 until it does.
+func Later(w http.ResponseWriter, r *http.Request, resultPath string) {
+	w.Header().Set("Location", link(r, resultPath))
+	w.Header().Set("Retry-After", RetryAfter)
+}
+
+// link is the absolute URL of a path, with the api-version of the request.
+func link(r *http.Request, path string) string {
+	version := Query(r, "api-version")
 	if version == "" {
 		version = defaultVersion
 	}
-	query := "?" + url.Values{"api-version": {version}}.Encode()
-	base := HostsOf(r).ARM()
-	w.Header().Set("Azure-AsyncOperation", base+statusPath+query)
-	if resultPath != "" {
-		w.Header().Set("Location", base+resultPath+query)
-	}
-	w.Header().Set("Retry-After", RetryAfter)
+	return HostsOf(r).ARM() + path + "?" + url.Values{"api-version": {version}}.Encode()
 }
 
 // List is a page of resources. A last page has no nextLink at all: SDK v1

@@ -186,19 +186,25 @@ func (h computeRoutes) status(w http.ResponseWriter, r *http.Request) (int, any,
 	if err != nil {
 		return 0, nil, err
 	}
-	body := operationBody{
-		ID:   operationsAt(op.Scope, op.Location) + "/mfeOperationsStatus/" + op.ID,
-		Name: op.ID, Status: string(op.Status), Started: op.Started.UTC().Format(time.RFC3339Nano), Target: op.Target,
-	}
 	if !op.Status.Final() {
 		w.Header().Set("Retry-After", arm.RetryAfter)
-		return http.StatusOK, body, nil
 	}
-	body.Percent, body.Ended = 100, op.Ended.UTC().Format(time.RFC3339Nano)
+	return http.StatusOK, bodyOf(op, "mfeOperationsStatus"), nil
+}
+
+// bodyOf shows an operation at the address that has its states.
+func bodyOf(op operation.Operation, address string) operationBody {
+	body := operationBody{
+		ID:   operationsAt(op.Scope, op.Location) + "/" + address + "/" + op.ID,
+		Name: op.ID, Status: string(op.Status), Started: op.Started.UTC().Format(time.RFC3339Nano), Target: op.Target,
+	}
+	if op.Status.Final() {
+		body.Percent, body.Ended = 100, op.Ended.UTC().Format(time.RFC3339Nano)
+	}
 	if op.Status == operation.Failed {
 		body.Problem = &operationFail{op.Code, op.Message, http.StatusConflict, []any{}}
 	}
-	return http.StatusOK, body, nil
+	return body
 }
 
 // result answers as the operation would have, had it not been asynchronous.

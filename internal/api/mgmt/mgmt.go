@@ -41,6 +41,13 @@ type Workspaces interface {
 	Group(ctx context.Context, p access.Principal, sub, group string) (workspaces.Document, error)
 	List(ctx context.Context, p access.Principal, sub, group string) ([]workspaces.Document, error)
 	Get(ctx context.Context, p access.Principal, id string) (workspaces.Document, error)
+	PutGroup(ctx context.Context, p access.Principal, sub, name string, body map[string]any) (workspaces.Document, bool, error)
+	PatchGroup(ctx context.Context, p access.Principal, sub, name string, body map[string]any) (workspaces.Document, error)
+	DeleteGroup(ctx context.Context, p access.Principal, sub, name string) (operation.Operation, error)
+	Put(ctx context.Context, p access.Principal, req workspaces.Request) (workspaces.Result, error)
+	Patch(ctx context.Context, p access.Principal, req workspaces.Request) (workspaces.Result, error)
+	Delete(ctx context.Context, p access.Principal, req workspaces.Request) (operation.Operation, error)
+	Operation(ctx context.Context, p access.Principal, sub, id string) (operation.Operation, error)
 }
 
 // Computes is what the routes of computes need of app/computes.
@@ -78,6 +85,7 @@ type Services struct {
 	Workspaces Workspaces
 	Computes   Computes
 	Ledger     Ledger
+	Records    Records
 }
 
 // Register adds the routes of this package, jobs excepted (RegisterJobs).
@@ -86,6 +94,7 @@ func Register(reg arm.Registrar, s Services) {
 	registerWorkspaces(reg, workspaceRoutes{s.Workspaces})
 	registerComputes(reg, computeRoutes{s.Computes})
 	registerLedger(reg, ledgerRoutes{s.Ledger})
+	registerRecords(reg, recordRoutes{s.Workspaces, s.Computes, s.Records})
 	registerNotBuilt(reg)
 }
 
@@ -114,24 +123,11 @@ var notBuilt = []struct{ segment, feature string }{
 	{"provisionManagedNetwork", "Managed networks"}, {"linkedServices", "Linked services"},
 }
 
-// foreign are other resource providers whose resources may lie in a group.
-var foreign = []struct{ namespace, feature string }{
-	{"Microsoft.Network", "Networks (Microsoft.Network)"}, {"Microsoft.ManagedIdentity", "User-assigned identities (Microsoft.ManagedIdentity)"},
-	{"Microsoft.Storage", "Storage accounts by ARM (Microsoft.Storage)"}, {"Microsoft.KeyVault", "Key vaults (Microsoft.KeyVault)"},
-	{"Microsoft.ContainerRegistry", "Container registries (Microsoft.ContainerRegistry)"}, {"Microsoft.Insights", "Monitoring (Microsoft.Insights)"},
-	{"Microsoft.OperationalInsights", "Log workspaces (Microsoft.OperationalInsights)"}, {"Microsoft.Compute", "Virtual machines (Microsoft.Compute)"},
-	{"Microsoft.Resources", "Template deployments (Microsoft.Resources)"},
-}
-
 func registerNotBuilt(reg arm.Registrar) {
 	for _, prefix := range []string{"", dataPrefix} {
 		for _, n := range notBuilt {
 			arm.NotBuilt(reg, prefix+workspacePath+"/"+n.segment, n.feature)
 		}
-	}
-	for _, f := range foreign {
-		arm.NotBuilt(reg, groupPath+"/providers/"+f.namespace, f.feature)
-		arm.NotBuilt(reg, subPath+"/providers/"+f.namespace+"/{type}", f.feature)
 	}
 	for _, scope := range []string{subPath, groupPath, workspacePath, computePath} {
 		at := scope + "/providers/Microsoft.Authorization/"

@@ -18,6 +18,7 @@ import (
 	"github.com/ebb-compute/ebb/internal/api/mgmt"
 	"github.com/ebb-compute/ebb/internal/app/apptest"
 	"github.com/ebb-compute/ebb/internal/app/computes"
+	"github.com/ebb-compute/ebb/internal/app/resources"
 	"github.com/ebb-compute/ebb/internal/app/workspaces"
 	"github.com/ebb-compute/ebb/internal/core/access"
 	"github.com/ebb-compute/ebb/internal/core/armid"
@@ -32,6 +33,7 @@ type site struct {
 	t   *testing.T
 	h   http.Handler
 	st  *apptest.Store
+	wss *workspaces.Service
 	sub string
 	ws  string
 }
@@ -60,8 +62,9 @@ func newSite(t *testing.T) *site {
 	}
 	cs := &computes.Service{Store: st, Workspaces: ws, Now: now, NewID: newID, Log: log}
 	rt := &arm.Router{Auth: keys{access.Principal{ID: c.ObjectID, Name: "ebb", Kind: access.Application}}, Log: log, Tenant: c.TenantID}
-	mgmt.Register(rt, mgmt.Services{Workspaces: ws, Computes: cs, Ledger: cs})
-	return &site{t: t, h: rt, st: st, sub: "/subscriptions/" + c.SubscriptionID, ws: armid.Workspace(c.SubscriptionID, c.ResourceGroup, c.Workspace)}
+	rs := &resources.Service{Store: st, Groups: ws, Now: now, NewID: newID}
+	mgmt.Register(rt, mgmt.Services{Workspaces: ws, Computes: cs, Ledger: cs, Records: rs})
+	return &site{t: t, h: rt, st: st, wss: ws, sub: "/subscriptions/" + c.SubscriptionID, ws: armid.Workspace(c.SubscriptionID, c.ResourceGroup, c.Workspace)}
 }
 
 // answer is what came back.
@@ -287,16 +290,16 @@ func TestRequests(t *testing.T) {
 		"one group, in another case":     {200, "GET", s.sub + "/resourcegroups/EBB", "", ""},
 		"whether a group is there":       {204, "HEAD", s.sub + "/resourcegroups/ebb", "", ""},
 		"a group that is not there":      {404, "GET", s.sub + "/resourcegroups/other", "", "ResourceGroupNotFound"},
-		"making a group":                 {400, "PUT", s.sub + "/resourcegroups/other", "{}", "NotImplemented"},
+		"making a group":                 {400, "PUT", s.sub + "/resourcegroups/other", "{}", "LocationRequired"},
 		"the provider":                   {200, "GET", s.sub + "/providers/microsoft.machinelearningservices", "", ""},
 		"all providers":                  {200, "GET", s.sub + "/providers", "", ""},
 		"registering the provider":       {200, "POST", s.sub + "/providers/Microsoft.MachineLearningServices/register", "", ""},
 		"another provider":               {404, "GET", s.sub + "/providers/Microsoft.Banana", "", "InvalidResourceNamespace"},
 		"operations of the provider":     {200, "GET", "/providers/Microsoft.MachineLearningServices/operations", "", ""},
-		"a bad filter":                   {400, "GET", s.sub + "/resources?$filter=name%20eq%20'x'", "", "InvalidFilterInQueryString"},
+		"a bad filter":                   {400, "GET", s.sub + "/resources?$filter=name%20lt%20'x'", "", "InvalidFilterInQueryString"},
 		"workspaces of a subscription":   {200, "GET", s.sub + "/providers/Microsoft.MachineLearningServices/workspaces", "", ""},
 		"a workspace that is not there":  {404, "GET", s.ws + "2", "", "ResourceNotFound"},
-		"making a workspace":             {400, "PUT", s.ws + "2", "{}", "NotImplemented"},
+		"making a workspace":             {400, "PUT", s.ws + "2", "{}", "LocationRequired"},
 		"doubled slashes":                {200, "GET", "//" + strings.ReplaceAll(s.ws, "/", "//"), "", ""},
 		"a compute in capitals":          {200, "GET", strings.ToUpper(s.ws + "/computes/abc"), "", ""},
 		"a PUT that is no JSON":          {400, "PUT", s.ws + "/computes/new", `{"a":`, "InvalidRequestContent"},
@@ -324,8 +327,8 @@ func TestRequests(t *testing.T) {
 		"a compute instance's name":      {200, "POST", s.ws + "/checkComputeNameAvailability", `{"Name":"ci1","Type":"Microsoft.BatchAI/DataScienceInstance"}`, ""},
 		"locks":                          {400, "PUT", s.ws + "/providers/Microsoft.Authorization/locks/l", "{}", "NotImplemented"},
 		"role assignments":               {400, "GET", s.sub + "/providers/Microsoft.Authorization/roleAssignments", "", "NotImplemented"},
-		"a network":                      {400, "PUT", s.sub + "/resourceGroups/ebb/providers/Microsoft.Network/virtualNetworks/v", "{}", "NotImplemented"},
-		"an identity":                    {400, "GET", s.sub + "/resourceGroups/ebb/providers/Microsoft.ManagedIdentity/userAssignedIdentities/i", "", "NotImplemented"},
+		"a network":                      {400, "PUT", s.sub + "/resourceGroups/ebb/providers/Microsoft.Network/virtualNetworks/v", "{}", "LocationRequired"},
+		"an identity":                    {404, "GET", s.sub + "/resourceGroups/ebb/providers/Microsoft.ManagedIdentity/userAssignedIdentities/i", "", "ResourceNotFound"},
 		"a deployment":                   {400, "PUT", s.sub + "/resourceGroups/ebb/providers/Microsoft.Resources/deployments/d", "{}", "NotImplemented"},
 		"an online endpoint":             {400, "GET", s.ws + "/onlineEndpoints/e", "", "NotImplemented"},
 	} {

@@ -201,15 +201,8 @@ func (w *wanted) place(props map[string]any, info workspaces.Info, have *stored)
 
 // CheckRegion refuses what is no region of Azure, and names those that are.
 func CheckRegion(name string) error {
-	if _, ok := armid.RegionText(name); ok {
-		return nil
-	}
-	var names []string
-	for _, p := range armid.Regions() {
-		names = append(names, p.Name)
-	}
-	return fault.Coded(fault.Invalid, "LocationNotAvailableForResourceType", "location",
-		"The provided location '%.64s' is not available for resource type '%s'. List of available regions for the resource type is '%s'.", name, armid.ComputeType, strings.Join(names, ","))
+	_, err := workspaces.CheckRegion(name, armid.ComputeType)
+	return err
 }
 
 // words checks the outer properties that are only kept.

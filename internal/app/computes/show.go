@@ -1,10 +1,7 @@
 package computes
 
 import (
-	"strings"
-
-	"github.com/google/uuid"
-
+	"github.com/ebb-compute/ebb/internal/app/workspaces"
 	"github.com/ebb-compute/ebb/internal/core/armid"
 	"github.com/ebb-compute/ebb/internal/core/fleet"
 	"github.com/ebb-compute/ebb/internal/core/operation"
@@ -12,9 +9,6 @@ import (
 
 // stamp is how Azure ML writes times in computes.
 const stamp = "2006-01-02T15:04:05.000000+00:00"
-
-// identities is the name space of the guids made from ids (RFC 9562, version 5).
-var identities = uuid.MustParse("6a0d6c1e-7b0f-5d1b-9a53-0f3f6a1f7c11")
 
 // show puts a compute together: the wish as it is kept, and what became of it.
 // Every key that SDK v1 asks for is there (reference/wire/sdk-v1.md §2).
@@ -112,16 +106,14 @@ func problems(of []fleet.Problem) []any {
 // are made from their ids, and so stay the same. A system-assigned one lives and ends with
 // its cluster, whose prefix no other cluster ever has.
 func principals(id map[string]any, c saved) {
-	guid := func(what, of string) string {
-		return uuid.NewSHA1(identities, []byte(what+":"+strings.ToLower(of))).String()
-	}
 	switch id["type"] {
 	case "SystemAssigned":
-		id["principalId"], id["tenantId"] = guid("system", c.Prefix), c.Tenant
+		id["principalId"], id["tenantId"] = workspaces.GUID("system", c.Prefix), c.Tenant
 	case "UserAssigned":
 		users, _ := id["userAssignedIdentities"].(map[string]any)
 		for user := range users {
-			users[user] = map[string]any{"principalId": guid("principal", armid.Key(user)), "clientId": guid("client", armid.Key(user))}
+			principal, client := workspaces.UserIdentity(user)
+			users[user] = map[string]any{"principalId": principal, "clientId": client}
 		}
 	}
 }

@@ -8,11 +8,11 @@ package workspaces
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/ebb-compute/ebb/internal/core/access"
@@ -35,6 +35,10 @@ type Service struct {
 	NewID  func() string    // guids
 	Log    *slog.Logger     // default: slog.Default()
 	Region string           // of the first workspace; default westus2
+	Files  Files            // forgotten with their workspace; default: none are
+
+	once sync.Once
+	wake chan struct{} // by waker
 }
 
 // Info is what other families need to know of a workspace.
@@ -53,6 +57,8 @@ type Info struct {
 type Document struct {
 	Body map[string]any
 	Rev  int64
+
+	by string // who wrote it last
 }
 
 // workspaceBody is the stored form of a workspace; api sees it through [Document].
@@ -111,8 +117,8 @@ func read(rec row.Record) (Document, Info, error) {
 		return Document{}, Info{}, fmt.Errorf("workspace row is a %T", rec.Row)
 	}
 	var b workspaceBody
-	if err := json.Unmarshal(doc.Body, &b); err != nil {
-		return Document{}, Info{}, fmt.Errorf("decode workspace %s: %w", doc.ID, err)
+	if err := decode(doc, &b); err != nil {
+		return Document{}, Info{}, err
 	}
 	text, _ := b.Resource["id"].(string)
 	id, err := armid.ParseWorkspace(text)
@@ -122,7 +128,7 @@ func read(rec row.Record) (Document, Info, error) {
 	props, _ := b.Resource["properties"].(map[string]any)
 	guid, _ := props["workspaceId"].(string)
 	region, _ := b.Resource["location"].(string)
-	return Document{b.Resource, rec.Rev}, Info{
+	return Document{b.Resource, rec.Rev, doc.By}, Info{
 		ID: id.String(), Key: id.Key(), Name: id.Name(), GUID: guid, Region: armid.Region(region),
 		Subscription: id.Subscription, Group: id.Group, Tenant: b.Tenant,
 	}, nil
@@ -250,10 +256,10 @@ func plain(rec row.Record) (Document, error) {
 		return Document{}, fmt.Errorf("document row is a %T", rec.Row)
 	}
 	var body map[string]any
-	if err := json.Unmarshal(doc.Body, &body); err != nil {
-		return Document{}, fmt.Errorf("decode %s %s: %w", doc.Kind, doc.ID, err)
+	if err := decode(doc, &body); err != nil {
+		return Document{}, err
 	}
-	return Document{body, rec.Rev}, nil
+	return Document{body, rec.Rev, doc.By}, nil
 }
 
 // all reads every page of an answer: there are few of these resources.

@@ -68,7 +68,7 @@ func TestSeedOnce(t *testing.T) {
 func TestSeedLosesARace(t *testing.T) {
 	t.Parallel()
 	s, st := service(t)
-	other := *s
+	other := &workspaces.Service{Store: st, Now: s.Now, NewID: s.NewID, Log: s.Log}
 	var winner workspaces.Client
 	st.Before = func([]row.Change) error {
 		st.Before = nil
