@@ -126,7 +126,7 @@ func (s *server) services() {
 	s.resources = &resources.Service{Store: s.store, Groups: s.workspaces, Now: s.clock.Now, NewID: newID}
 	s.computes = &computes.Service{Store: s.store, Workspaces: s.workspaces, Now: s.clock.Now, NewID: newID, Log: s.log}
 	s.jobs = &jobs.Service{Store: s.store, Now: s.clock.Now, NewID: newID, Log: s.log}
-	s.assets = &assets.Service{Store: s.store, Files: files, Now: s.clock.Now, NewID: newID}
+	s.assets = &assets.Service{Store: s.store, Files: files, Secrets: s.keys, Now: s.clock.Now, NewID: newID}
 }
 
 // engine is this machine.
@@ -173,6 +173,7 @@ func (s *server) handler(ctx context.Context, url string) (http.Handler, error) 
 	login.Register(rt, login.Services{Tenant: tenant, Clients: s.workspaces, Keys: s.keys, Now: s.clock.Now})
 	mgmt.Register(rt, mgmt.Services{Workspaces: s.workspaces, Computes: s.computes, Ledger: s.computes, Records: s.resources})
 	mgmt.RegisterJobs(rt, mgmt.JobServices{Jobs: s.jobs, Assets: s.assets})
+	mgmt.RegisterAssets(rt, mgmt.AssetServices{Jobs: s.jobs, Assets: s.assets, Keys: s.keys, Now: s.clock.Now})
 	files := data.Store{Blobs: s.blobs}
 	data.Register(rt, data.Services{Jobs: s.jobs, Assets: s.assets, Blobs: files, Keys: s.keys, Now: s.clock.Now})
 	broker := &exec.Broker{}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 
+	"github.com/ebb-compute/ebb/internal/app/assets"
 	"github.com/ebb-compute/ebb/internal/blob"
 )
 
@@ -31,16 +32,16 @@ func (s Store) Open(ctx context.Context, key string, off, n int64) (io.ReadClose
 }
 
 // List implements [Blobs].
-func (s Store) List(ctx context.Context, prefix string) ([]Blob, error) {
+func (s Store) List(ctx context.Context, prefix string) ([]assets.Blob, error) {
 	const pageSize = 1000
-	var out []Blob
+	var out []assets.Blob
 	for after := ""; ; {
 		page, err := s.Blobs.List(ctx, prefix, after, pageSize)
 		if err != nil {
 			return nil, err
 		}
 		for _, b := range page {
-			out = append(out, Blob{Key: b.Key, Size: b.Size})
+			out = append(out, assets.Blob{Key: b.Key, Size: b.Size})
 		}
 		if len(page) < pageSize {
 			return out, nil

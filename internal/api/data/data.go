@@ -9,7 +9,6 @@
 package data
 
 import (
-	"context"
 	"encoding/json"
 	"net/http"
 	"net/url"
@@ -25,17 +24,7 @@ import (
 )
 
 // Blobs is what the data plane needs of the blob store.
-type Blobs interface {
-	assets.Files
-	// List returns the blobs whose keys begin with prefix, in order.
-	List(ctx context.Context, prefix string) ([]Blob, error)
-}
-
-// Blob is a blob's key and size in bytes.
-type Blob struct {
-	Key  string
-	Size int64
-}
+type Blobs = assets.Files
 
 // Keys signs what is handed out. *token.Keys is one.
 type Keys interface {

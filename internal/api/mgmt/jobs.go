@@ -20,12 +20,13 @@ import (
 // JobServices is what answers for jobs.
 type JobServices struct {
 	Jobs   *jobs.Service
-	Assets Environments
+	Assets JobAssets
 }
 
-// Environments finds registered environments.
-type Environments interface {
+// JobAssets finds what jobs name.
+type JobAssets interface {
 	Environment(ctx context.Context, w assets.Place, name, version string) (map[string]any, error)
+	CodeOf(ctx context.Context, w assets.Place, id string) (snapshot string, err error)
 }
 
 // RegisterJobs adds the routes of workspaces/jobs (mfe.json, 2024-04-01). SDK v1
@@ -75,6 +76,9 @@ func (s JobServices) put(_ http.ResponseWriter, r *http.Request, ws jobs.Workspa
 		return 0, nil, err
 	}
 	in.Name = r.PathValue("id")
+	if in.Code, err = s.Assets.CodeOf(r.Context(), assets.Place{ID: ws.ID, GUID: ws.GUID}, in.Code); err != nil {
+		return 0, nil, err
+	}
 	if environment != "" {
 		if err := s.environment(r.Context(), ws, environment, &in); err != nil {
 			return 0, nil, err
@@ -198,7 +202,7 @@ func jobResource(r *http.Request, ws jobs.Workspace, j *jobs.Job) map[string]any
 	if j.Description != "" {
 		props["description"] = j.Description
 	}
-	if j.Snapshot != "" {
+	if j.Snapshot != "" && props["codeId"] == nil {
 		props["codeId"] = j.Snapshot
 	}
 	if j.Limit > 0 {

@@ -88,7 +88,8 @@ type Services struct {
 	Records    Records
 }
 
-// Register adds the routes of this package, jobs excepted (RegisterJobs).
+// Register adds the routes of this package, but for jobs (RegisterJobs) and
+// assets (RegisterAssets).
 func Register(reg arm.Registrar, s Services) {
 	registerResources(reg, resources{s.Workspaces})
 	registerWorkspaces(reg, workspaceRoutes{s.Workspaces})
@@ -114,8 +115,7 @@ func old(r *http.Request) bool {
 // segment below a workspace.
 var notBuilt = []struct{ segment, feature string }{
 	{"batchEndpoints", "Batch endpoints"}, {"onlineEndpoints", "Online endpoints"}, {"serverlessEndpoints", "Serverless endpoints"},
-	{"codes", "Code assets by ARM"}, {"components", "Components"}, {"data", "Data assets"}, {"datastores", "Datastores by ARM"},
-	{"environments", "Environments by ARM"}, {"models", "Models"}, {"schedules", "Schedules"}, {"featuresets", "Feature sets"}, {"featurestoreEntities", "Feature stores"},
+	{"environments", "Environments by ARM"}, {"schedules", "Schedules"}, {"featuresets", "Feature sets"}, {"featurestoreEntities", "Feature stores"},
 	{"connections", "Workspace connections"}, {"privateEndpointConnections", "Private endpoints"}, {"privateLinkResources", "Private links"}, {"outboundRules", "Managed networks"},
 	{"marketplaceSubscriptions", "Marketplace subscriptions"}, {"capabilityHosts", "Capability hosts"}, {"endpoints", "Inference endpoints"},
 	{"listKeys", "Keys of a workspace's own resources"}, {"resyncKeys", "Keys of a workspace's own resources"}, {"diagnose", "Workspace diagnosis"},

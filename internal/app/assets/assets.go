@@ -1,8 +1,9 @@
 // Package assets holds what runs are made of and what they leave: snapshots of
-// code, artifacts, environments. Bytes lie in the blob store under keys that
-// the rows here name; the rows are what is true.
+// code, artifacts, environments, and what has names and versions: code assets,
+// data, models, components; and the datastores that all of it lies in. Bytes lie
+// in the blob store under keys that the rows here name; the rows are what is true.
 //
-// Start at [Service.CreateSnapshot].
+// Start at [Service.CreateSnapshot], [Service.PutVersion] and [Service.Locate].
 package assets
 
 import (
@@ -36,14 +37,17 @@ type Files interface {
 	Put(ctx context.Context, key string, body io.Reader, contentType string) (size int64, err error)
 	// Open reads a blob from off on, n bytes of it; negative: to its end.
 	Open(ctx context.Context, key string, off, n int64) (io.ReadCloser, error)
+	// List returns the blobs whose keys begin with prefix, in order.
+	List(ctx context.Context, prefix string) ([]Blob, error)
 }
 
 // Service is the use-cases. All fields are needed.
 type Service struct {
-	Store Store
-	Files Files
-	Now   func() time.Time // site clock
-	NewID func() string    // a new guid
+	Store   Store
+	Files   Files
+	Secrets Sealer
+	Now     func() time.Time // site clock
+	NewID   func() string    // a new guid
 }
 
 // Place is the workspace that assets lie in.

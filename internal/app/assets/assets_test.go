@@ -9,6 +9,8 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -64,6 +66,18 @@ func (f *files) Open(_ context.Context, key string, off, n int64) (io.ReadCloser
 		b = b[:n]
 	}
 	return io.NopCloser(bytes.NewReader(b)), nil
+}
+
+func (f *files) List(_ context.Context, prefix string) ([]assets.Blob, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var out []assets.Blob
+	for _, key := range slices.Sorted(maps.Keys(f.blobs)) {
+		if strings.HasPrefix(key, prefix) {
+			out = append(out, assets.Blob{Key: key, Size: int64(len(f.blobs[key]))})
+		}
+	}
+	return out, nil
 }
 
 func service() (*assets.Service, *apptest.Store, *files) {

@@ -40,8 +40,9 @@ type properties struct {
 // It is not the user's: who sends back what was read does not set it.
 const NotesProperty = "ebb.notes"
 
-// FromCommandJob reads the properties of an ARM job. environmentId is not
-// looked up: the caller replaces [Submission.Environment] when it names one.
+// FromCommandJob reads the properties of an ARM job. codeId and environmentId are
+// not looked up: the caller replaces [Submission.Code] by the guid of a snapshot,
+// and [Submission.Environment] when it names one.
 func FromCommandJob(raw json.RawMessage) (in Submission, environmentID string, err error) {
 	var p properties
 	if err := json.Unmarshal(raw, &p); err != nil {
@@ -57,7 +58,7 @@ func FromCommandJob(raw json.RawMessage) (in Submission, environmentID string, e
 	in = Submission{
 		Form: ARM, Definition: raw, Type: "azureml.commandjob", Experiment: p.ExperimentName,
 		DisplayName: p.DisplayName, Description: p.Description, Tags: p.Tags, Properties: p.Properties, Archived: p.IsArchived,
-		Target: p.ComputeID, Command: p.Command, Variables: p.EnvironmentVariables,
+		Target: p.ComputeID, Code: p.CodeID, Command: p.Command, Variables: p.EnvironmentVariables,
 		Environment: queue.Environment{UserManaged: true},
 	}
 	if strings.TrimSpace(p.Command) == "" {
@@ -79,24 +80,10 @@ func FromCommandJob(raw json.RawMessage) (in Submission, environmentID string, e
 			return Submission{}, "", err
 		}
 	}
-	if in.Code, err = lastSegment(p.CodeID); err != nil {
-		return Submission{}, "", err
-	}
 	if in.Command, err = p.fill(); err != nil {
 		return Submission{}, "", err
 	}
 	return in, p.EnvironmentID, nil
-}
-
-// lastSegment takes the guid of a snapshot off a codeId.
-func lastSegment(id string) (string, error) {
-	if i := strings.Index(strings.ToLower(id), "/snapshots/"); i >= 0 {
-		return id[i+len("/snapshots/"):], nil
-	}
-	if strings.Contains(id, "/") {
-		return "", fault.New(fault.Unsupported, "properties.codeId", "The feature \"code assets\" is not built yet; name a snapshot (its guid), or leave codeId out.")
-	}
-	return id, nil
 }
 
 // reference finds ${{inputs.x}} and ${{outputs.x}}.

@@ -99,7 +99,6 @@ func TestCommandJob(t *testing.T) {
 		`{"jobType":"Command","command":"x ${{inputs.a}}"}`:                                                          "inputs.a",
 		`{"jobType":"Command","command":"x","inputs":{"a":{"jobInputType":"uri_file"}}}`:                             "uri_file",
 		`{"jobType":"Command","command":"x","outputs":{"a":{"jobOutputType":"uri_folder"}}}`:                         "job outputs",
-		`{"jobType":"Command","command":"x","codeId":"/subscriptions/0/codes/c/versions/1"}`:                         "code assets",
 		`{"jobType":"Command","command":"x","distribution":{"distributionType":"Mpi","processCountPerInstance":-1}}`: "processCountPerInstance",
 		`{"jobType":"Command","command":3}`:                                                                          "not valid",
 	} {

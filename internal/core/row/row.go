@@ -24,6 +24,7 @@ const (
 	Job           Kind = "job"           // a run's document; ID: workspace id + "/jobs/" + run id; Parent: workspace id; Sort: submit time
 	Task          Kind = "task"          // what to run, as queue.Task; ID: run uuid
 	Environment   Kind = "environment"   // one version; ID: workspace id + "/environments/" + name + "/versions/" + version
+	Asset         Kind = "asset"         // a name, or a version of one; ID: workspace id + "/data/" + name + "/versions/" + version, or another kind of asset's
 	Snapshot      Kind = "snapshot"      // a tree of code; ID: workspace id + "/snapshots/" + guid
 	Artifact      Kind = "artifact"      // a file of a run; ID: container + "/" + path; Parent: container (dcid.<run id>)
 	Metric        Kind = "metric"        // one logged value or row; Parent: run's document id; Sort: order of arrival

@@ -1,0 +1,157 @@
+package assets
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path"
+	"strings"
+
+	"github.com/ebb-compute/ebb/internal/core/access"
+	"github.com/ebb-compute/ebb/internal/core/armid"
+	"github.com/ebb-compute/ebb/internal/core/row"
+	"github.com/ebb-compute/ebb/internal/fault"
+)
+
+// Blob is a blob's key and size in bytes.
+type Blob struct {
+	Key  string
+	Size int64
+}
+
+// NewUpload returns a container for one upload of code, which nobody else
+// knows. It comes to be with the first file; what no code asset names is
+// removed by retention.
+func (s *Service) NewUpload(w Place) string {
+	random := strings.ReplaceAll(s.NewID(), "-", "")
+	return "snapshots-" + random[len(random)-16:] + "-" + strings.ToLower(w.GUID) // as long as a container's name may be
+}
+
+// hashed says under what name code of some content is kept.
+type hashed struct {
+	Name    string `json:"name"`
+	Version string `json:"version"`
+}
+
+func hashID(w Place, hash string) string { return w.key() + "/codehashes/" + strings.ToLower(hash) }
+
+// hashOf returns the hash that SDK v2 gives code, and the version of its making.
+func hashOf(props map[string]any) (hash, method string) {
+	more, _ := props["properties"].(map[string]any)
+	hash, _ = more["hash_sha256"].(string)
+	if hash == "" {
+		hash, _ = more["hash"].(string)
+	}
+	method, _ = more["hash_version"].(string)
+	return hash, method
+}
+
+// accept checks a new version and says what is to be written with it.
+func (s *Service) accept(ctx context.Context, p access.Principal, w Place, c Collection, a *Asset) ([]row.Change, error) {
+	if err := kinds[c].check(a.Properties, false); err != nil {
+		return nil, err
+	}
+	if c != Codes {
+		return nil, nil
+	}
+	uri, _ := a.Properties["codeUri"].(string)
+	files, err := s.filesAt(ctx, w, uri)
+	if err != nil {
+		return nil, err
+	}
+	root := Node{Type: "Directory"}
+	for _, f := range files {
+		root.grow(f.Path, "")
+	}
+	if _, err := root.leaves(); err != nil {
+		return nil, err
+	}
+	snap := Snapshot{GUID: strings.ToLower(s.NewID()), Root: root, Files: files, Created: s.Now().UTC()}
+	a.Snapshot = snap.GUID
+	doc, err := s.document(p, row.Snapshot, snapshotID(w, snap.GUID), w.key(), row.SortTime(snap.Created), snap)
+	if err != nil {
+		return nil, err
+	}
+	changes := []row.Change{row.Create(doc)}
+	if hash, _ := hashOf(a.Properties); hash != "" {
+		pointer, err := s.document(p, row.Asset, hashID(w, hash), "", "", hashed{a.Name, a.Version})
+		if err != nil {
+			return nil, err
+		}
+		changes = append(changes, row.Put(pointer))
+	}
+	return changes, nil
+}
+
+// filesAt lists the files below an address, or the one file that lies there.
+func (s *Service) filesAt(ctx context.Context, w Place, uri string) ([]File, error) {
+	bad := func(format string, args ...any) error {
+		return fault.Coded(fault.Invalid, "InvalidPropertyValue", "properties.codeUri", format, args...)
+	}
+	at, err := s.Locate(ctx, w, uri)
+	if err != nil {
+		return nil, err
+	}
+	if _, ok := armid.AccountOfContainer(at.Container); !ok || at.Account != armid.Account(w.GUID) {
+		return nil, bad("The address %.300q does not lie in this workspace's storage account.", uri)
+	}
+	at.Path = strings.Trim(at.Path, "/")
+	blobs, err := s.Files.List(ctx, at.Container+"/"+at.Path)
+	if err != nil {
+		return nil, fmt.Errorf("list %s: %w", at.Container, err)
+	}
+	folders := map[string]bool{}
+	for _, b := range blobs {
+		for dir := path.Dir(b.Key); dir != "."; dir = path.Dir(dir) {
+			folders[dir] = true
+		}
+	}
+	var files []File
+	total := int64(0)
+	for _, b := range blobs {
+		name, ok := below(b.Key, at.Container, at.Path)
+		if !ok || b.Size == 0 && folders[b.Key] { // an empty blob stands for a folder
+			continue
+		}
+		if err := checkPath(name); err != nil {
+			return nil, err
+		}
+		if total += b.Size; total > maxTotal {
+			return nil, badTree("The code has more than %d bytes.", int64(maxTotal))
+		}
+		files = append(files, File{Path: name, Key: b.Key, Size: b.Size})
+	}
+	if len(files) == 0 {
+		return nil, bad("There is no file at %.300q. Upload the code before it is registered.", uri)
+	}
+	return files, nil
+}
+
+// below returns what a key is called from a folder on: its base name where the
+// key is the folder's own, which then is a file.
+func below(key, container, folder string) (string, bool) {
+	name, ok := strings.CutPrefix(key, container+"/")
+	if !ok || folder == "" {
+		return name, ok
+	}
+	if name == folder {
+		return path.Base(name), true
+	}
+	return strings.CutPrefix(name, folder+"/")
+}
+
+// CodeOf returns the snapshot of the code that a job's codeId names: the guid
+// of a snapshot, the id of one, or that of a version of a code asset.
+func (s *Service) CodeOf(ctx context.Context, w Place, id string) (guid string, err error) {
+	if id == "" || armid.IsGUID(id) {
+		return id, nil
+	}
+	if i := strings.LastIndex(strings.ToLower(id), "/snapshots/"); i >= 0 {
+		return id[i+len("/snapshots/"):], nil
+	}
+	a, err := s.Find(ctx, w, Codes, id)
+	if errors.Is(err, fault.NotFound) {
+		return "", fault.Coded(fault.Invalid, "CodeNotFound", "properties.codeId", "The code asset %.300q was not found in this workspace.", id)
+	}
+	return a.Snapshot, err
+}

@@ -1,0 +1,387 @@
+package assets
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/ebb-compute/ebb/internal/core/access"
+	"github.com/ebb-compute/ebb/internal/core/row"
+	"github.com/ebb-compute/ebb/internal/fault"
+)
+
+// Collection is a kind of asset that has names and versions, by the segment of
+// its address.
+type Collection string
+
+// The collections that are kept as they come. Environments have rows of their own.
+const (
+	Codes      Collection = "codes"
+	Data       Collection = "data"
+	Models     Collection = "models"
+	Components Collection = "components"
+)
+
+// Creator is who wrote an asset.
+type Creator struct {
+	ID   string `json:"id"`
+	Name string `json:"name,omitempty"`
+	Kind string `json:"kind,omitempty"`
+}
+
+func creator(p access.Principal) Creator { return Creator{p.ID, p.Name, string(p.Kind)} }
+
+// Asset is a name (Version is empty) or one version of it.
+type Asset struct {
+	Name       string         `json:"name"`
+	Version    string         `json:"version,omitempty"`
+	Properties map[string]any `json:"properties"` // in ARM's words, as they came
+	Latest     string         `json:"latest,omitempty"`
+	Number     int            `json:"number,omitempty"`    // of a name: its highest version that is a number
+	Anonymous  bool           `json:"anonymous,omitempty"` // of a name: every version was made by the way, for a job
+	Snapshot   string         `json:"snapshot,omitempty"`  // of code: guid of its files
+	Creator    Creator        `json:"creator"`
+	Modifier   Creator        `json:"modifier"`
+	Created    time.Time      `json:"-"`
+	Modified   time.Time      `json:"-"`
+}
+
+// Archived reports whether lists leave the asset out.
+func (a *Asset) Archived() bool { return a.Properties["isArchived"] == true }
+
+// Next is the version that a name's next one gets by itself.
+func (a *Asset) Next() string { return strconv.Itoa(a.Number + 1) }
+
+// kept is an asset with the revision of its row.
+type kept struct {
+	Asset
+	doc row.Document
+	rev int64
+}
+
+func collectionID(w Place, c Collection) string { return w.key() + "/" + string(c) }
+
+func nameID(w Place, c Collection, name string) string {
+	return collectionID(w, c) + "/" + strings.ToLower(name)
+}
+
+func assetID(w Place, c Collection, name, version string) string {
+	if version == "" {
+		return nameID(w, c, name)
+	}
+	return nameID(w, c, name) + "/versions/" + strings.ToLower(version)
+}
+
+// checkAssetName keeps to the rule of the clients' own schemas.
+func checkAssetName(what, name string) error {
+	if n := utf8.RuneCountInString(name); n == 0 || n > 255 || strings.ContainsFunc(name, func(r rune) bool {
+		return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && !strings.ContainsRune("._-", r)
+	}) || strings.ContainsRune("._-", rune(name[0])) {
+		return fault.Coded(fault.Invalid, "InvalidAssetName", what, "The %s %.80q is not valid: it must have 1 to 255 letters, digits, dots, underscores and dashes, and begin with a letter or digit.", what, name)
+	}
+	return nil
+}
+
+// mayWriteAssets refuses a run's principal.
+func mayWriteAssets(p access.Principal, what string) error {
+	if p.Kind == access.RunIdentity {
+		return fault.Coded(fault.Forbidden, "AuthorizationFailed", what, "A run's token may not change %s.", what)
+	}
+	return nil
+}
+
+func (s *Service) asset(ctx context.Context, w Place, c Collection, name, version string) (kept, error) {
+	var k kept
+	rec, err := s.read(ctx, row.Asset, assetID(w, c, name, version), &k.Asset)
+	if err != nil {
+		return kept{}, err
+	}
+	k.doc, k.rev = rec.Row.(row.Document), rec.Rev
+	k.Created, k.Modified = k.doc.Created, k.doc.Modified
+	return k, nil
+}
+
+// Get returns a version of an asset, or what is known of a name where version is empty.
+func (s *Service) Get(ctx context.Context, w Place, c Collection, name, version string) (Asset, error) {
+	k, err := s.asset(ctx, w, c, name, version)
+	if errors.Is(err, fault.NotFound) {
+		return Asset{}, noAsset(c, name, version)
+	}
+	return k.Asset, err
+}
+
+func noAsset(c Collection, name, version string) error {
+	if version == "" {
+		return fault.Coded(fault.NotFound, "NotFound", name, "The %s %.80q was not found in this workspace.", kinds[c].noun, name)
+	}
+	return fault.Coded(fault.NotFound, "NotFound", name, "Version %.80q of the %s %.80q was not found in this workspace.", version, kinds[c].noun, name)
+}
+
+// PutVersion makes a version, or changes what of it may change: description,
+// tags, properties, stage, whether it is archived. created says which.
+func (s *Service) PutVersion(ctx context.Context, p access.Principal, w Place, c Collection, name, version string, props map[string]any) (a Asset, created bool, err error) {
+	if err := mayWriteAssets(p, string(c)); err != nil {
+		return Asset{}, false, err
+	}
+	if err := errors.Join(checkAssetName("name", name), checkAssetName("version", version)); err != nil {
+		return Asset{}, false, err
+	}
+	for try := 0; ; try++ {
+		a, created, err = s.putVersion(ctx, p, w, c, name, version, maps.Clone(props))
+		if !again(err, try) {
+			return a, created, err
+		}
+	}
+}
+
+func (s *Service) putVersion(ctx context.Context, p access.Principal, w Place, c Collection, name, version string, props map[string]any) (Asset, bool, error) {
+	old, err := s.asset(ctx, w, c, name, version)
+	switch {
+	case err == nil:
+		a, err := s.change(ctx, p, c, old, props)
+		return a, false, err
+	case !errors.Is(err, fault.NotFound):
+		return Asset{}, false, err
+	}
+	a := Asset{Name: name, Version: version, Properties: props, Creator: creator(p), Modifier: creator(p)}
+	more, err := s.accept(ctx, p, w, c, &a)
+	if err != nil {
+		return Asset{}, false, err
+	}
+	top, err := s.grown(ctx, p, w, c, &a)
+	if err != nil {
+		return Asset{}, false, err
+	}
+	doc, err := s.document(p, row.Asset, assetID(w, c, name, version), nameID(w, c, name), row.SortTime(s.Now()), a)
+	if err != nil {
+		return Asset{}, false, err
+	}
+	a.Created, a.Modified = doc.Created, doc.Modified
+	changes := append(more, top, row.Create(doc), s.event(p, doc.ID, "create "+string(c)))
+	if _, err := s.Store.Commit(ctx, changes...); err != nil {
+		return Asset{}, false, fmt.Errorf("create %s %s:%s: %w", c, name, version, err)
+	}
+	return a, true, nil
+}
+
+// grown is the write that makes a version known to its name, new or old.
+func (s *Service) grown(ctx context.Context, p access.Principal, w Place, c Collection, a *Asset) (row.Change, error) {
+	anonymous := a.Properties["isAnonymous"] == true
+	k, err := s.asset(ctx, w, c, a.Name, "")
+	switch {
+	case errors.Is(err, fault.NotFound):
+		k.Asset = Asset{Name: a.Name, Properties: nameProperties(c, a.Properties), Creator: creator(p), Anonymous: anonymous}
+	case err != nil:
+		return row.Change{}, err
+	default:
+		if err := sameKind(c, &k.Asset, a); err != nil {
+			return row.Change{}, err
+		}
+		a.Name = k.Name // as it was first typed
+	}
+	k.Latest, k.Modifier, k.Anonymous = a.Version, creator(p), k.Anonymous && anonymous
+	if n, err := strconv.Atoi(a.Version); err == nil && n > k.Number {
+		k.Number = n
+	}
+	return s.rewrite(p, row.Asset, nameID(w, c, a.Name), collectionID(w, c), strings.ToLower(a.Name), k)
+}
+
+// rewrite is the write of an asset's row: over the one that was read, or a new one.
+func (s *Service) rewrite(p access.Principal, kind row.Kind, id, parent, sort string, k kept) (row.Change, error) {
+	doc, err := s.document(p, kind, id, parent, sort, k.Asset)
+	if err != nil {
+		return row.Change{}, err
+	}
+	if k.rev == 0 {
+		return row.Create(doc), nil
+	}
+	doc.Created = k.doc.Created
+	return row.Update(doc, k.rev), nil
+}
+
+// change replaces what of an asset may change, and refuses by name what may not.
+func (s *Service) change(ctx context.Context, p access.Principal, c Collection, old kept, props map[string]any) (Asset, error) {
+	for _, name := range kinds[c].fixed {
+		now, sent := props[name]
+		was, had := old.Properties[name]
+		if !sent || now == nil {
+			if had {
+				props[name] = was
+			}
+			continue
+		}
+		if !sameJSON(was, now) {
+			return Asset{}, fault.Coded(fault.Invalid, "PropertyChangeNotAllowed", "properties."+name,
+				"The property %s of the %s %s:%s cannot be changed. Make another version.", name, kinds[c].noun, old.Name, old.Version)
+		}
+		props[name] = was
+	}
+	if err := kinds[c].check(props, old.Version == ""); err != nil {
+		return Asset{}, err
+	}
+	a := old.Asset
+	a.Properties, a.Modifier = props, creator(p)
+	if sameJSON(props, old.Properties) {
+		return old.Asset, nil
+	}
+	next := old
+	next.Asset = a
+	write, err := s.rewrite(p, row.Asset, old.doc.ID, old.doc.Parent, old.doc.Sort, next)
+	if err != nil {
+		return Asset{}, err
+	}
+	if _, err := s.Store.Commit(ctx, write, s.event(p, old.doc.ID, "update "+string(c))); err != nil {
+		return Asset{}, fmt.Errorf("update %s: %w", old.doc.ID, err)
+	}
+	a.Modified = write.Put.(row.Document).Modified
+	return a, nil
+}
+
+// PutName makes a name without a version, or changes what is known of one.
+func (s *Service) PutName(ctx context.Context, p access.Principal, w Place, c Collection, name string, props map[string]any) (a Asset, created bool, err error) {
+	if err := errors.Join(mayWriteAssets(p, string(c)), checkAssetName("name", name)); err != nil {
+		return Asset{}, false, err
+	}
+	for try := 0; ; try++ {
+		a, created, err = s.putName(ctx, p, w, c, name, maps.Clone(props))
+		if !again(err, try) {
+			return a, created, err
+		}
+	}
+}
+
+func (s *Service) putName(ctx context.Context, p access.Principal, w Place, c Collection, name string, props map[string]any) (Asset, bool, error) {
+	old, err := s.asset(ctx, w, c, name, "")
+	if err == nil {
+		a, err := s.change(ctx, p, c, old, props)
+		return a, false, err
+	}
+	if !errors.Is(err, fault.NotFound) {
+		return Asset{}, false, err
+	}
+	if err := kinds[c].check(props, true); err != nil {
+		return Asset{}, false, err
+	}
+	k := kept{Asset: Asset{Name: name, Properties: props, Creator: creator(p), Modifier: creator(p)}}
+	write, err := s.rewrite(p, row.Asset, nameID(w, c, name), collectionID(w, c), strings.ToLower(name), k)
+	if err != nil {
+		return Asset{}, false, err
+	}
+	doc := write.Put.(row.Document)
+	if _, err := s.Store.Commit(ctx, write, s.event(p, doc.ID, "create "+string(c))); err != nil {
+		return Asset{}, false, fmt.Errorf("create %s %s: %w", c, name, err)
+	}
+	k.Created, k.Modified = doc.Created, doc.Modified
+	return k.Asset, true, nil
+}
+
+// Delete removes a version, or a name with all its versions where version is
+// empty. What is not there is no error: existed is false.
+func (s *Service) Delete(ctx context.Context, p access.Principal, w Place, c Collection, name, version string) (existed bool, err error) {
+	if err := mayWriteAssets(p, string(c)); err != nil {
+		return false, err
+	}
+	for try := 0; ; try++ {
+		existed, err = s.delete(ctx, p, w, c, name, version)
+		if !again(err, try) {
+			return existed, err
+		}
+	}
+}
+
+func (s *Service) delete(ctx context.Context, p access.Principal, w Place, c Collection, name, version string) (bool, error) {
+	old, err := s.asset(ctx, w, c, name, version)
+	if errors.Is(err, fault.NotFound) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	changes := []row.Change{{Drop: old.doc.Key(), If: row.Condition{Rev: old.rev}}, s.event(p, old.doc.ID, "delete "+string(c))}
+	rest, err := s.versions(ctx, w, c, name)
+	if err != nil {
+		return false, err
+	}
+	if version == "" {
+		for _, v := range rest {
+			changes = append(changes, row.Drop(v.doc.Key()))
+		}
+	} else {
+		top, err := s.asset(ctx, w, c, name, "")
+		if err != nil {
+			return false, err
+		}
+		top.Latest = ""
+		for _, v := range rest {
+			if !strings.EqualFold(v.Version, version) {
+				top.Latest = v.Version
+			}
+		}
+		write, err := s.rewrite(p, row.Asset, top.doc.ID, top.doc.Parent, top.doc.Sort, top)
+		if err != nil {
+			return false, err
+		}
+		changes = append(changes, write)
+	}
+	if _, err := s.Store.Commit(ctx, changes...); err != nil {
+		return false, fmt.Errorf("delete %s %s: %w", c, name, err)
+	}
+	return true, nil
+}
+
+// versions returns every version of a name, oldest first.
+func (s *Service) versions(ctx context.Context, w Place, c Collection, name string) ([]kept, error) {
+	var out []kept
+	for after := ""; ; {
+		page, err := s.Store.List(ctx, row.Query{Kind: row.Asset, Parent: nameID(w, c, name), After: after})
+		if err != nil {
+			return nil, fmt.Errorf("list versions of %s: %w", name, err)
+		}
+		for _, r := range page.Records {
+			k, err := unpack(r)
+			if err != nil {
+				return nil, err
+			}
+			out = append(out, k)
+		}
+		if after = page.Next; after == "" {
+			return out, nil
+		}
+	}
+}
+
+func unpack(r row.Record) (kept, error) {
+	var k kept
+	if err := decode(r, &k.Asset); err != nil {
+		return kept{}, fmt.Errorf("read %s: %w", r.Row.Key().ID, err)
+	}
+	k.doc, k.rev = r.Row.(row.Document), r.Rev
+	k.Created, k.Modified = k.doc.Created, k.doc.Modified
+	return k, nil
+}
+
+// nameProperties are those that a name takes from its first version.
+func nameProperties(c Collection, version map[string]any) map[string]any {
+	out := map[string]any{"isArchived": false}
+	for _, k := range kinds[c].shared {
+		if v, ok := version[k]; ok {
+			out[k] = v
+		}
+	}
+	return out
+}
+
+// sameKind refuses a version that differs from its name in what all versions share.
+func sameKind(c Collection, top, a *Asset) error {
+	for _, k := range kinds[c].shared {
+		if was, ok := top.Properties[k]; ok && !sameJSON(was, a.Properties[k]) {
+			return fault.Coded(fault.Invalid, "PropertyChangeNotAllowed", "properties."+k, "The %s %q is of the %s %v, as its other versions are, and this one says %v.", kinds[c].noun, top.Name, k, was, a.Properties[k])
+		}
+	}
+	return nil
+}
