@@ -217,7 +217,7 @@ func TestAJobCannotLeaveItsWorld(t *testing.T) {
 		"reads the data folder":             "cat " + filepath.Join(d, "secret"),
 		"reads another job's code":          "cat " + filepath.Join(other, "work/mine"),
 		"reads another job's log":           "cat " + filepath.Join(other, "log/user_logs/std_log.txt"),
-		"reads another job's spec":          "cat " + filepath.Join(other, "spec.json"),
+		"reads another job's lock":          "cat " + filepath.Join(other, "lock"),
 		"reads another job's environment":   "cat /proc/" + pid + "/environ",
 		"enters another job's root":         "ls /proc/" + pid + "/root/tmp",
 		"reads another job's working place": "ls /proc/" + pid + "/cwd/",
@@ -289,7 +289,7 @@ func TestLandlockAloneKeepsJobsApart(t *testing.T) {
 	until(t, "the other job", func() bool { pid = strings.TrimSpace(readLog(other)); return pid != "" })
 	for name, attack := range map[string]string{
 		"reads another job's code":        "cat " + filepath.Join(other, "work/mine"),
-		"reads another job's spec":        "cat " + filepath.Join(other, "spec.json"),
+		"reads another job's lock":        "cat " + filepath.Join(other, "lock"),
 		"reads another job's environment": "cat /proc/" + pid + "/environ",
 		"kills another job":               "kill -9 " + pid,
 		"kills its shim":                  "kill -9 $PPID",
@@ -330,13 +330,15 @@ func TestAsAnOrdinaryUser(t *testing.T) {
 	if err := os.Chown(filepath.Join(dir, "tmp"), nobody, nobody); err != nil {
 		t.Fatal(err)
 	}
-	self, err := os.ReadFile("/proc/self/exe")
+	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
+	// Not written by us: what another test forks meanwhile would have it open, and
+	// what is open for writing cannot be run.
 	bin := filepath.Join(dir, "test")
-	if err := os.WriteFile(bin, self, 0o755); err != nil {
-		t.Fatal(err)
+	if out, err := exec.Command("install", "-m", "755", self, bin).CombinedOutput(); err != nil {
+		t.Fatalf("copy the test: %v\n%s", err, out)
 	}
 	cmd := exec.CommandContext(t.Context(), bin, "-test.run=Landlock|JobRuns|AScript|MayDo|Bundle|FilesOf", "-test.v")
 	cmd.Dir = "/"

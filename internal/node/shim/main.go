@@ -1,6 +1,7 @@
 package shim
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -79,8 +80,8 @@ func run(dir string) error {
 	}
 	syscall.Umask(0o022)
 	a := &attempt{dir: dir, lock: lock, events: make(chan Event, 16), visits: make(chan string)}
-	if err := readJSON(filepath.Join(dir, "spec.json"), &a.spec); err != nil {
-		return err
+	if err := json.NewDecoder(os.Stdin).Decode(&a.spec); err != nil {
+		return fmt.Errorf("read spec: %w", err) // our agent died before it had said all
 	}
 	if a.spec.Grace <= 0 {
 		a.spec.Grace = defaultGrace

@@ -6,7 +6,6 @@
 // outlives the agent that started it and the server. Agents find it again by
 // [Look]: whether it lives is proved by the flock on DIR/lock, never by a pid.
 //
-//	spec.json     what to run; made once, exclusively, before anything starts
 //	lock          held by the living shim; inside its pid, and what it made: user,
 //	              control groups, the process
 //	stop.json     the agent wants it to end, and why
@@ -30,8 +29,7 @@ import (
 // ErrStarted is returned by [Start] for a folder in which a shim was started before.
 var ErrStarted = errors.New("attempt was started before")
 
-// Spec is all that a shim needs to know. It is kept in DIR/spec.json, mode 0600,
-// because Env holds tokens.
+// Spec is all that a shim needs to know. It is kept nowhere: Env holds tokens.
 type Spec struct {
 	Argv []string `json:"argv"` // Argv[0] without a slash is looked up in Env's PATH
 	Env  []string `json:"env"`  // whole: nothing is inherited

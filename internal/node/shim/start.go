@@ -46,18 +46,22 @@ type stopWish struct {
 	Grace time.Duration `json:"grace"`
 }
 
-// Start writes DIR/spec.json and then starts a shim for it, detached, in a session
-// of its own. When it returns nil the shim holds its lock, or has ended already;
-// its process is there but where that takes longer than begunWithin. It returns
-// [ErrStarted] if the folder has a spec already, from whichever agent: then look.
-// DIR and DIR/work may exist before.
+// Start starts a shim for a spec, detached, in a session of its own. When it
+// returns nil the shim holds its lock, or has ended already; its process is there
+// but where that takes longer than begunWithin. It returns [ErrStarted] if a shim
+// was started in the folder before, by whichever agent: then look. DIR and
+// DIR/work may exist before.
 //
-// The spec may be lost in a power cut, and nothing of it is synced: then there is
-// no shim either. That an attempt is not started anew in its folder is the
-// caller's to remember, on disk, before it calls Start.
+// A power cut may take all trace of it, since nothing is synced; then there is no
+// shim either. That an attempt is not started anew in its folder is the caller's
+// to remember, on disk, before it calls Start.
 func Start(dir string, spec Spec) error {
 	if len(spec.Argv) == 0 || !filepath.IsLocal(filepath.FromSlash(spec.Log)) {
 		return fmt.Errorf("start in %s: a spec needs a command and a log name below log/, has %q", dir, spec.Log)
+	}
+	b, err := json.Marshal(spec)
+	if err != nil {
+		return fmt.Errorf("encode spec: %w", err)
 	}
 	if err := os.MkdirAll(filepath.Join(dir, "log"), 0o700); err != nil {
 		return fmt.Errorf("make attempt folder: %w", err)
@@ -70,62 +74,63 @@ func Start(dir string, spec Spec) error {
 	if err := flock(lock, unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		return fmt.Errorf("lock %s: %w", dir, ErrStarted)
 	}
-	path := filepath.Join(dir, "spec.json")
-	if err := createOnce(path, spec); err != nil {
-		if errors.Is(err, fs.ErrExist) {
-			return fmt.Errorf("start in %s: %w", dir, ErrStarted)
-		}
-		return err
+	if fi, err := lock.Stat(); err != nil || fi.Size() > 0 {
+		return errors.Join(err, fmt.Errorf("start in %s: %w", dir, ErrStarted))
 	}
-	begun, err := spawn(dir, lock)
+	order, begun, err := spawn(dir, lock)
 	if err != nil {
-		// Nothing ran and we hold the lock: the folder may be used again.
-		_ = os.Remove(path)
-		return fmt.Errorf("start shim: %w", err)
+		return fmt.Errorf("start shim: %w", err) // the lock is empty: the folder may be used again
 	}
 	defer begun.Close()
+	// A shim that does not get all of it ends, having run nothing; whoever looks will
+	// see that, and all else that a missing answer may mean.
+	_, _ = order.Write(b)
+	order.Close()
 	_ = begun.SetReadDeadline(time.Now().Add(begunWithin))
-	_, _ = begun.Read(make([]byte, 1)) // or it ended, or takes its time: whoever looks will see
+	_, _ = begun.Read(make([]byte, 1))
 	return nil
 }
 
-// spawn starts a shim.
-func spawn(dir string, lock *os.File) (begun *os.File, err error) {
-	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
-	if err != nil {
-		return nil, err
-	}
-	defer null.Close()
+// spawn starts a shim. Its standard input is where it reads its spec, which
+// nobody else needs, and which holds tokens.
+func spawn(dir string, lock *os.File) (order, begun *os.File, err error) {
 	out, err := complaints(dir)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if out != os.Stderr {
 		defer out.Close()
 	}
 	abs, err := filepath.Abs(dir)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
+	in, order, err := os.Pipe()
+	if err != nil {
+		return nil, nil, err
+	}
+	defer in.Close()
 	begun, its, err := os.Pipe()
 	if err != nil {
-		return nil, err
+		order.Close()
+		return nil, nil, err
 	}
 	defer its.Close()
 	p, err := os.StartProcess("/proc/self/exe", []string{"ebb", "shim", abs}, &os.ProcAttr{
 		Dir: "/",
 		// A shim keeps nothing of our environment: a job must not find it there.
 		Env:   []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "GOTRACEBACK=single"},
-		Files: []*os.File{null, out, out, lock, its},
+		Files: []*os.File{in, out, out, lock, its},
 		Sys:   &syscall.SysProcAttr{Setsid: true},
 	})
 	if err != nil {
+		order.Close()
 		begun.Close()
-		return nil, err
+		return nil, nil, err
 	}
 	writePID(lock, p.Pid)
 	go func() { _, _ = p.Wait() }() // ends with the shim; reaps it while we live
-	return begun, nil
+	return order, begun, nil
 }
 
 // complaints is where a shim says what its record cannot: beside what we say, if
@@ -142,17 +147,15 @@ func Look(dir string) (State, error) {
 	if st, ok, err := lookRecord(dir); ok || err != nil {
 		return st, err
 	}
-	if _, err := os.Stat(filepath.Join(dir, "spec.json")); errors.Is(err, fs.ErrNotExist) {
-		return State{Phase: None}, nil
-	} else if err != nil {
-		return State{}, err
-	}
 	l, err := readLock(dir)
 	if err != nil {
 		return State{}, err
 	}
-	if l.taken {
+	switch {
+	case l.taken:
 		return State{Phase: Running, PID: l.pid, Process: l.Process, Started: l.Started}, nil
+	case l.empty:
+		return State{Phase: None}, nil
 	}
 	// The record is written before the lock is let go: look once more.
 	if st, ok, err := lookRecord(dir); ok || err != nil {
@@ -298,6 +301,7 @@ func flock(f *os.File, how int) error {
 // lock is what DIR/lock says.
 type lock struct {
 	taken bool // a living shim, or who starts or sweeps one, has it
+	empty bool // or not there: no shim ever had it
 	pid   int  // of the shim that has it, or had
 	held
 }
@@ -307,7 +311,7 @@ type lock struct {
 func readLock(dir string) (lock, error) {
 	f, err := os.Open(filepath.Join(dir, "lock"))
 	if errors.Is(err, fs.ErrNotExist) {
-		return lock{}, nil
+		return lock{empty: true}, nil
 	}
 	if err != nil {
 		return lock{}, err
@@ -318,6 +322,7 @@ func readLock(dir string) (lock, error) {
 	if err != nil {
 		return lock{}, fmt.Errorf("read lock: %w", err)
 	}
+	l.empty = len(b) == 0
 	first, second, _ := bytes.Cut(b, []byte("\n"))
 	l.pid, _ = strconv.Atoi(string(bytes.TrimSpace(first)))
 	// While it is being written it may be read in part, and after a power cut it may
@@ -353,25 +358,6 @@ func readJSON(path string, v any) error {
 	}
 	if err := json.Unmarshal(b, v); err != nil {
 		return fmt.Errorf("read %s: %w", path, err)
-	}
-	return nil
-}
-
-// createOnce writes v to path unless path exists. It is not durable yet; nobody
-// reads it before it is whole but who finds that its writer has died.
-func createOnce(path string, v any) error {
-	b, err := json.Marshal(v)
-	if err != nil {
-		return fmt.Errorf("encode %s: %w", path, err)
-	}
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(append(b, '\n'))
-	if err = errors.Join(err, f.Close()); err != nil {
-		_ = os.Remove(path)
-		return fmt.Errorf("create %s: %w", path, err)
 	}
 	return nil
 }
