@@ -2,10 +2,10 @@ package survival_test
 
 import (
 	"encoding/json"
-	"fmt"
 	"net/url"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 )
@@ -234,14 +234,13 @@ func (s *scene) logins() {
 // agents adds what the node of the running job may ask.
 func (s *scene) agents() {
 	s.t.Helper()
-	journals, _ := filepath.Glob(filepath.Join(s.Dir, "nodes", "*", "attempts", "*", "journal.json"))
-	for _, journal := range journals {
-		attempt := filepath.Base(filepath.Dir(journal))
-		var order struct{ Fence int64 }
+	locks, _ := filepath.Glob(filepath.Join(s.Dir, "nodes", "*", "attempts", "*", "lock"))
+	for _, lock := range locks {
+		attempt := filepath.Base(filepath.Dir(lock))
+		dir := filepath.Dir(filepath.Dir(filepath.Dir(lock)))
 		var node struct{ Token string }
-		s.readJSON(journal, &order)
-		s.readJSON(filepath.Join(filepath.Dir(filepath.Dir(filepath.Dir(journal))), "node.json"), &node)
-		at, fence := "/ebb/nodes/v1/attempts/"+attempt, fmt.Sprintf("?fence=%d&member=0", order.Fence)
+		s.readJSON(filepath.Join(dir, "node.json"), &node)
+		at, fence := "/ebb/nodes/v1/attempts/"+attempt, "?fence="+s.fence(dir, attempt)+"&member=0"
 		bearer := field{"Authorization", "Bearer " + node.Token}
 		s.add(200, "GET", at+"/task"+fence, "", bearer)
 		s.add(200, "POST", at+"/log"+fence+"&name=system_logs/x.txt&offset=0", "some text\n", bearer)
@@ -251,9 +250,23 @@ func (s *scene) agents() {
 		s.add(401, "GET", "/ebb/nodes/v1/connect", "", field{"Authorization", "Bearer " + s.token}, field{"Upgrade", "websocket"}, field{"Connection", "Upgrade"},
 			field{"Sec-WebSocket-Version", "13"}, field{"Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ=="})
 	}
-	if len(journals) != 1 {
-		s.t.Fatalf("%d attempts are on the nodes, want 1", len(journals))
+	if len(locks) != 1 {
+		s.t.Fatalf("%d attempts are on the nodes, want 1", len(locks))
 	}
+}
+
+// fence reads in a node's memory under which fence it has an attempt.
+func (s *scene) fence(node, attempt string) string {
+	s.t.Helper()
+	memory, err := os.ReadFile(filepath.Join(node, "memory"))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	m := regexp.MustCompile(`"attempt":"` + regexp.QuoteMeta(attempt) + `","fence":(\d+)`).FindSubmatch(memory)
+	if m == nil {
+		s.t.Fatalf("%s does not remember %s", node, attempt)
+	}
+	return string(m[1])
 }
 
 func (s *scene) readJSON(path string, into any) {

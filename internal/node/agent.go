@@ -184,8 +184,7 @@ func (a *Agent) find() (Found, error) {
 		} else if st.Phase == shim.Ended && !st.Record.Swept {
 			k.Exit, t.recorded = &st.Record.Exit, true
 		}
-		_, err = os.Stat(filepath.Join(t.dir, "delivered"))
-		k.Delivered = err == nil
+		k.Delivered = e.Delivered
 		f.Attempts = append(f.Attempts, k)
 	}
 	return f, nil
@@ -196,17 +195,13 @@ func (a *Agent) find() (Found, error) {
 func (a *Agent) step(ctx context.Context, e Event) {
 	before := a.machine.Changes()
 	effects := a.machine.Step(time.Now().UTC(), e)
-	for _, effect := range effects { // asking changes nothing, so it need not wait for the disk
-		if j, ok := effect.(Journal); ok {
-			t := a.task(j.Attempt, j.Fence, j.Member)
-			a.work.Go(func() { t.ask(ctx) })
-		}
-	}
+	a.take(ctx, effects)
 	for _, effect := range effects {
 		a.do(ctx, effect)
 	}
 	if f, ok := e.(Forgotten); ok {
 		delete(a.tasks, f.Attempt)
+		a.journal.forget(f.Attempt)
 	}
 	if a.machine.Changes() == before || ctx.Err() != nil {
 		return
@@ -221,6 +216,28 @@ func (a *Agent) step(ctx context.Context, e Event) {
 	select {
 	case tell <- struct{}{}:
 	default:
+	}
+}
+
+// take writes down which attempts are new here, before anything is done about
+// them: with the Save that comes first, or if none does, now.
+func (a *Agent) take(ctx context.Context, effects []Effect) {
+	saved := true
+	for _, effect := range effects {
+		if e, ok := effect.(Journal); ok {
+			a.journal.take(entry{Attempt: e.Attempt, Fence: e.Fence, Member: e.Member})
+			t := a.task(e.Attempt, e.Fence, e.Member)
+			a.work.Go(func() { t.ask(ctx) }) // changes nothing, so it need not wait for the disk
+			saved = false
+		}
+	}
+	for _, effect := range effects {
+		_, saves := effect.(Save)
+		saved = saved || saves
+	}
+	if !saved {
+		m := a.journal.last.Memory
+		a.insist(ctx, "save the memory", func() error { return a.journal.save(m) })
 	}
 }
 
@@ -298,12 +315,11 @@ func (a *Agent) do(ctx context.Context, e Effect) {
 	}
 }
 
-// record keeps the end of an attempt, unless its shim has. A power cut may take
-// the mark of a delivery: see journal.delivered.
+// record keeps the end of an attempt, unless its shim has.
 func (a *Agent) record(ctx context.Context, e Record) {
 	switch {
 	case e.Delivered:
-		a.insist(ctx, "mark "+e.Attempt+" as delivered", func() error { return a.journal.delivered(e.Attempt) })
+		a.journal.delivered(e.Attempt)
 	case !a.tasks[e.Attempt].recorded:
 		a.insist(ctx, "record the end of "+e.Attempt, func() error { return a.journal.end(e.Attempt, ending{e.Exit}) })
 	}

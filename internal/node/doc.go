@@ -10,7 +10,7 @@
 //
 //	node.json             what this node is (Config); written by the engine
 //	lock                  flock held by the living agent; "pid starttime boot" inside
-//	memory                Memory: the highest order seen; two slots, written in turn
+//	memory                Memory: the highest order seen, and the attempts taken; two slots, written in turn
 //	agent.log             what the agent says of itself
-//	attempts/{attempt}/   journal.json, end.json, delivered, and what node/shim keeps there
+//	attempts/{attempt}/   end.json, and what node/shim keeps there
 package node

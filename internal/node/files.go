@@ -2,7 +2,6 @@ package node
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -35,27 +34,6 @@ func writeFile(path string, b []byte) error {
 		return err
 	}
 	return syncDir(filepath.Dir(path))
-}
-
-// createJSON puts v at path in a folder that nobody else knows yet, and makes
-// file and folder durable at the same time.
-func createJSON(path string, v any) error {
-	b, err := json.Marshal(v)
-	if err != nil {
-		return fmt.Errorf("encode %s: %w", filepath.Base(path), err)
-	}
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	if _, err := f.Write(b); err != nil {
-		return err
-	}
-	folder := make(chan error, 1)
-	go func() { folder <- syncDir(filepath.Dir(path)) }()
-	err = f.Sync()
-	return errors.Join(err, <-folder)
 }
 
 func readJSON(path string, v any) error {

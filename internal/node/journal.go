@@ -7,11 +7,11 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
-	"strings"
-	"time"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -22,31 +22,35 @@ import (
 // attemptName is what an attempt's id may look like: it becomes a folder's name.
 var attemptName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,199}$`)
 
-// journal is the node's folder as a record of what was ever started here.
+// journal is the node's folder as a record of what was ever started here. Only
+// add, end and drop may be called beside others.
 type journal struct {
-	dir  string
-	seq  int64 // of the memory written last
-	slot int   // where it is
+	dir   string
+	last  kept             // written last
+	slot  int              // where it is
+	taken map[string]entry // what the next one will hold
 }
 
-// slotSize is room for one kept memory, bytes.
-const slotSize = 512
+// slotSize is room for one kept memory, bytes: some hundred attempts.
+const slotSize = 32 << 10
 
 // kept is a memory in one of the two slots of the file "memory", which are
 // written in turn: where a write was cut short the other still holds what was
-// true before. In place it costs one sync, and a node does it twice a job.
+// true before. In place it costs one sync, and a node does it twice a job. The
+// attempts are in it so that they need no sync of their own.
 type kept struct {
 	Memory
-	Seq int64  `json:"seq"`
-	Sum uint32 `json:"sum"` // CRC-32 of the line with a zero here
+	Taken []entry `json:"taken,omitempty"` // what is not dropped
+	Seq   int64   `json:"seq"`
+	Sum   uint32  `json:"sum"` // CRC-32 of the line with a zero here
 }
 
-// entry is attempts/{attempt}/journal.json.
+// entry is an attempt that was taken: it may have been started from its folder.
 type entry struct {
-	Attempt string    `json:"attempt"`
-	Fence   int64     `json:"fence"`
-	Member  int       `json:"member"`
-	At      time.Time `json:"at"` // when it was journalled, by the node's clock
+	Attempt   string `json:"attempt"`
+	Fence     int64  `json:"fence"`
+	Member    int    `json:"member,omitempty"`
+	Delivered bool   `json:"delivered,omitempty"`
 }
 
 // ending is attempts/{attempt}/end.json: an end of which no shim left a record.
@@ -56,41 +60,40 @@ type ending struct {
 
 func (j *journal) path(attempt string) string { return filepath.Join(j.dir, "attempts", attempt) }
 
-// add makes the attempt's folder with its entry in it, or returns
-// fs.ErrExist if there is one. The folder is made aside and renamed without
-// replacing, so that there is never one without an entry, and never a second.
-func (j *journal) add(e entry) error {
-	parent := filepath.Join(j.dir, "attempts")
-	tmp, err := os.MkdirTemp(parent, ".new-")
-	if err != nil {
-		return err
+// take writes down, with the next save, that an attempt is the node's.
+func (j *journal) take(e entry) {
+	if j.taken == nil {
+		j.taken = map[string]entry{}
 	}
-	defer os.RemoveAll(tmp)
-	if err := os.Chmod(tmp, 0o711); err != nil { // the job's own user passes through to its folders
-		return err
+	j.taken[e.Attempt] = e
+}
+
+// add makes the folder of an attempt that was taken and saved, or returns
+// fs.ErrExist if there is one: whoever made it may have started something there.
+// A power cut may take it, and then leaves nothing that runs.
+func (j *journal) add(attempt string) error {
+	// Others only pass through: the job's own user, to its folders.
+	if err := os.Mkdir(j.path(attempt), 0o711); err != nil {
+		return fmt.Errorf("journal %s: %w", attempt, err)
 	}
-	if err := createJSON(filepath.Join(tmp, "journal.json"), e); err != nil {
-		return err
-	}
-	if err := unix.Renameat2(unix.AT_FDCWD, tmp, unix.AT_FDCWD, j.path(e.Attempt), unix.RENAME_NOREPLACE); err != nil {
-		return fmt.Errorf("journal %s: %w", e.Attempt, err)
-	}
-	return syncDir(parent)
+	return nil
 }
 
 func (j *journal) end(attempt string, e ending) error {
 	return writeJSON(filepath.Join(j.path(attempt), "end.json"), e)
 }
 
-// delivered marks an attempt as the server's. A power cut may take the mark: then
-// it is delivered again, which changes nothing.
-func (j *journal) delivered(attempt string) error {
-	f, err := os.Create(filepath.Join(j.path(attempt), "delivered"))
-	if err != nil {
-		return err
+// delivered marks an attempt as the server's, with the next save. Until then a
+// death may take the mark: then it is delivered again, which changes nothing.
+func (j *journal) delivered(attempt string) {
+	if e, ok := j.taken[attempt]; ok {
+		e.Delivered = true
+		j.taken[attempt] = e
 	}
-	return f.Close()
 }
+
+// forget leaves an attempt that was dropped out of the next save.
+func (j *journal) forget(attempt string) { delete(j.taken, attempt) }
 
 // drop removes the attempt's folder; first out of the journal, then for good. A
 // power cut may bring some of it back: nothing is ever started from there, so it
@@ -106,11 +109,19 @@ func (j *journal) drop(attempt string) error {
 	return shim.Forget(gone)
 }
 
-// save writes the memory into the slot that does not hold the last one.
+// save writes the memory, and all that is taken, into the slot that does not hold
+// the last one.
 func (j *journal) save(m Memory) error {
-	line, err := encodeKept(kept{Memory: m, Seq: j.seq + 1})
+	k := kept{Memory: m, Seq: j.last.Seq + 1}
+	for _, id := range slices.Sorted(maps.Keys(j.taken)) {
+		k.Taken = append(k.Taken, j.taken[id])
+	}
+	line, err := encodeKept(k)
 	if err != nil {
 		return err
+	}
+	if len(line) > slotSize {
+		return fmt.Errorf("save the memory: %d attempts are too many", len(k.Taken))
 	}
 	f, err := os.OpenFile(filepath.Join(j.dir, "memory"), os.O_WRONLY, 0)
 	if err != nil {
@@ -123,10 +134,11 @@ func (j *journal) save(m Memory) error {
 	if err := unix.Fdatasync(int(f.Fd())); err != nil {
 		return fmt.Errorf("sync the memory: %w", err)
 	}
-	j.seq, j.slot = j.seq+1, 1-j.slot
+	j.last, j.slot = k, 1-j.slot
 	return nil
 }
 
+// encodeKept makes a line of k. What was longer before is left behind its end.
 func encodeKept(k kept) ([]byte, error) {
 	k.Sum = 0
 	b, err := json.Marshal(k)
@@ -137,59 +149,62 @@ func encodeKept(k kept) ([]byte, error) {
 	if b, err = json.Marshal(k); err != nil {
 		return nil, fmt.Errorf("encode the memory: %w", err)
 	}
-	line := bytes.Repeat([]byte{' '}, slotSize)
-	line[slotSize-1] = '\n'
-	copy(line, b)
-	return line, nil
+	return append(b, '\n'), nil
 }
 
 // recall reads the memory, or makes its file.
-func (j *journal) recall() (Memory, error) {
+func (j *journal) recall() error {
 	path := filepath.Join(j.dir, "memory")
 	b, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		var empty []byte
-		for range 2 {
-			line, err := encodeKept(kept{})
-			if err != nil {
-				return Memory{}, err
-			}
-			empty = append(empty, line...)
+		line, err := encodeKept(kept{})
+		if err != nil {
+			return err
 		}
-		return Memory{}, writeFile(path, empty)
+		b = make([]byte, 2*slotSize) // so that no save has to ask for room
+		copy(b, line)
+		copy(b[slotSize:], line)
+		return writeFile(path, b)
 	}
 	if err != nil {
-		return Memory{}, err
+		return err
 	}
 	found := false
-	var last kept
 	for i := range 2 {
-		var k kept
-		if len(b) < (i+1)*slotSize || json.Unmarshal(b[i*slotSize:(i+1)*slotSize], &k) != nil {
-			continue
-		}
-		line, err := encodeKept(k)
-		if err != nil || !bytes.Equal(line, b[i*slotSize:(i+1)*slotSize]) {
-			continue
-		}
-		if !found || k.Seq > last.Seq {
-			found, last, j.slot = true, k, i
+		k, ok := decodeKept(b, i)
+		if ok && (!found || k.Seq > j.last.Seq) {
+			found, j.last, j.slot = true, k, i
 		}
 	}
 	if !found {
-		return Memory{}, fmt.Errorf("read %s: neither slot is whole", path)
+		return fmt.Errorf("read %s: neither slot is whole", path)
 	}
-	j.seq = last.Seq
-	return last.Memory, nil
+	for _, e := range j.last.Taken {
+		j.take(e)
+	}
+	return nil
+}
+
+// decodeKept reads a slot of the file, if it is whole.
+func decodeKept(b []byte, slot int) (k kept, ok bool) {
+	if len(b) < (slot+1)*slotSize {
+		return k, false
+	}
+	line, _, _ := bytes.Cut(b[slot*slotSize:(slot+1)*slotSize], []byte("\n"))
+	if json.Unmarshal(line, &k) != nil {
+		return k, false
+	}
+	again, err := encodeKept(k)
+	return k, err == nil && bytes.Equal(again, append(line, '\n'))
 }
 
 // read returns what the journal holds, shims not yet looked at, and clears away
-// what was half made or half removed.
+// what was half removed.
 func (j *journal) read() (Memory, []entry, map[string]ending, error) {
-	m, err := j.recall()
-	if err != nil {
-		return m, nil, nil, err
+	if err := j.recall(); err != nil {
+		return Memory{}, nil, nil, err
 	}
+	m := j.last.Memory
 	parent := filepath.Join(j.dir, "attempts")
 	if err := os.MkdirAll(parent, 0o711); err != nil {
 		return m, nil, nil, err
@@ -198,33 +213,41 @@ func (j *journal) read() (Memory, []entry, map[string]ending, error) {
 	if err != nil {
 		return m, nil, nil, err
 	}
-	var entries []entry
-	ends := map[string]ending{}
+	there := map[string]bool{}
 	for _, d := range found {
-		dir := filepath.Join(parent, d.Name())
-		if strings.HasPrefix(d.Name(), ".") {
-			if err := shim.Forget(dir); err != nil {
-				return m, nil, nil, fmt.Errorf("clear away %s: %w", dir, err)
-			}
+		there[d.Name()] = true
+		// What is not taken was dropped, and came back in a power cut.
+		if _, ok := j.taken[d.Name()]; ok {
 			continue
 		}
-		var e entry
-		if err := readJSON(filepath.Join(dir, "journal.json"), &e); err != nil || e.Attempt != d.Name() {
-			return m, nil, nil, fmt.Errorf("journal of attempt %s cannot be read: %w", d.Name(), errors.Join(err, fs.ErrInvalid))
+		if err := shim.Forget(filepath.Join(parent, d.Name())); err != nil {
+			return m, nil, nil, fmt.Errorf("clear away %s: %w", d.Name(), err)
+		}
+	}
+	var entries []entry
+	ends := map[string]ending{}
+	for _, id := range slices.Sorted(maps.Keys(j.taken)) {
+		e := j.taken[id]
+		if !there[id] {
+			if e.Fence <= m.Floor { // it was dropped
+				j.forget(id)
+				continue
+			}
+			// Whoever took it died before it made the folder, or a power cut took that.
+			if err := j.add(id); err != nil {
+				return m, nil, nil, err
+			}
 		}
 		entries = append(entries, e)
-		b, err := os.ReadFile(filepath.Join(dir, "end.json"))
+		var end ending
+		err := readJSON(filepath.Join(j.path(id), "end.json"), &end)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
-		var end ending
-		if err == nil {
-			err = json.Unmarshal(b, &end)
-		}
 		if err != nil {
-			return m, nil, nil, fmt.Errorf("record of attempt %s cannot be read: %w", d.Name(), err)
+			return m, nil, nil, fmt.Errorf("record of attempt %s cannot be read: %w", id, err)
 		}
-		ends[e.Attempt] = end
+		ends[id] = end
 	}
 	return m, entries, ends, nil
 }

@@ -41,7 +41,7 @@ func (t *task) send(ctx context.Context, e Event) { t.agent.send(ctx, e) }
 func (t *task) journal(ctx context.Context) {
 	taken := false
 	t.agent.insist(ctx, "journal "+t.id, func() error {
-		err := t.agent.journal.add(entry{Attempt: t.id, Fence: t.fence, Member: t.member, At: time.Now().UTC()})
+		err := t.agent.journal.add(t.id)
 		if errors.Is(err, fs.ErrExist) {
 			taken, err = true, nil
 		}
