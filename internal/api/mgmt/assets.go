@@ -14,7 +14,8 @@ import (
 	"github.com/ebb-compute/ebb/internal/fault"
 )
 
-// AssetServices is what answers for code, data, models, components and datastores.
+// AssetServices is what answers for code, data, models, components,
+// environments and datastores.
 type AssetServices struct {
 	Jobs   *jobs.Service // finds the workspace
 	Assets *assets.Service
@@ -35,7 +36,7 @@ const uploadFor = 12 * time.Hour
 // datastores (mfe.json, 2024-04-01).
 func RegisterAssets(reg arm.Registrar, s AssetServices) {
 	for _, prefix := range []string{"", dataPrefix} {
-		for _, c := range []assets.Collection{assets.Codes, assets.Data, assets.Models, assets.Components} {
+		for _, c := range []assets.Collection{assets.Codes, assets.Data, assets.Models, assets.Components, assets.Environments} {
 			root := prefix + workspacePath + "/" + string(c)
 			h := assetRoutes{s, c}
 			reg.Handle("GET "+root, s.in(h.names))
@@ -175,7 +176,7 @@ func propertiesOf(r *http.Request) (map[string]any, error) {
 	if !ok {
 		return nil, fault.Coded(fault.Invalid, "InvalidRequestContent", "properties", "The body must be an object with properties, and they an object.")
 	}
-	for _, k := range []string{"provisioningState", "latestVersion", "nextVersion"} {
+	for _, k := range []string{"provisioningState", "latestVersion", "nextVersion", "environmentType"} {
 		delete(props, k) // clients send back what they read
 	}
 	return props, nil
@@ -251,7 +252,11 @@ func (h assetRoutes) shape(r *assetRequest, a *assets.Asset) map[string]any {
 	} else {
 		id, name, kind = id+"/versions/"+a.Version, a.Version, kind+"/versions"
 		fillMissing(props, map[string]any{"isAnonymous": false})
-		if h.c == assets.Models {
+		switch h.c {
+		case assets.Environments:
+			props["environmentType"] = "UserCreated"
+			fillMissing(props, map[string]any{"osType": "Linux"})
+		case assets.Models:
 			fillMissing(props, map[string]any{"flavors": map[string]any{}, "jobName": nil})
 			if props["flavors"] == nil { // SDK v2 iterates over it
 				props["flavors"] = map[string]any{}

@@ -115,7 +115,7 @@ func old(r *http.Request) bool {
 // segment below a workspace.
 var notBuilt = []struct{ segment, feature string }{
 	{"batchEndpoints", "Batch endpoints"}, {"onlineEndpoints", "Online endpoints"}, {"serverlessEndpoints", "Serverless endpoints"},
-	{"environments", "Environments by ARM"}, {"schedules", "Schedules"}, {"featuresets", "Feature sets"}, {"featurestoreEntities", "Feature stores"},
+	{"schedules", "Schedules"}, {"featuresets", "Feature sets"}, {"featurestoreEntities", "Feature stores"},
 	{"connections", "Workspace connections"}, {"privateEndpointConnections", "Private endpoints"}, {"privateLinkResources", "Private links"}, {"outboundRules", "Managed networks"},
 	{"marketplaceSubscriptions", "Marketplace subscriptions"}, {"capabilityHosts", "Capability hosts"}, {"endpoints", "Inference endpoints"},
 	{"listKeys", "Keys of a workspace's own resources"}, {"resyncKeys", "Keys of a workspace's own resources"}, {"diagnose", "Workspace diagnosis"},

@@ -51,9 +51,17 @@ func (s *Service) accept(ctx context.Context, p access.Principal, w Place, c Col
 	if err := kinds[c].check(a.Properties, false); err != nil {
 		return nil, err
 	}
-	if c != Codes {
-		return nil, nil
+	switch c {
+	case Codes:
+		return s.acceptCode(ctx, p, w, a)
+	case Environments:
+		return nil, acceptEnvironment(a)
 	}
+	return nil, nil
+}
+
+// acceptCode makes a snapshot of what was uploaded, for nodes to fetch.
+func (s *Service) acceptCode(ctx context.Context, p access.Principal, w Place, a *Asset) ([]row.Change, error) {
 	uri, _ := a.Properties["codeUri"].(string)
 	files, err := s.filesAt(ctx, w, uri)
 	if err != nil {

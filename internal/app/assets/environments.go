@@ -24,6 +24,7 @@ type head struct {
 	Name    string `json:"name"`
 	Version string `json:"version"`
 	Number  int    `json:"number"` // highest automatic version
+	ARM     *inARM `json:"arm,omitempty"`
 }
 
 func headID(w Place, name string) string {
@@ -231,6 +232,7 @@ func (s *Service) autosave(ctx context.Context, p access.Principal, w Place, nam
 func (s *Service) version(ctx context.Context, w Place, name, version string) (map[string]any, error) {
 	var env map[string]any
 	_, err := s.read(ctx, row.Environment, versionID(w, name, version), &env)
+	delete(env, armKey)
 	return env, err
 }
 
@@ -269,6 +271,9 @@ func (s *Service) Environments(ctx context.Context, w Place, after string) ([]ma
 		if err := json.Unmarshal(r.Row.(row.Document).Body, &h); err != nil {
 			return nil, "", fmt.Errorf("read environments: %w", err)
 		}
+		if h.ARM != nil && h.ARM.Anonymous {
+			continue
+		}
 		env, err := s.version(ctx, w, h.Name, h.Version)
 		if err != nil {
 			return nil, "", fmt.Errorf("read environment %s: %w", h.Name, err)
@@ -290,6 +295,7 @@ func (s *Service) Versions(ctx context.Context, w Place, name, after string) ([]
 		if err := decode(r, &env); err != nil {
 			return nil, "", fmt.Errorf("read versions of %s: %w", name, err)
 		}
+		delete(env, armKey)
 		out = append(out, env)
 	}
 	if len(out) == 0 && after == "" {

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/ebb-compute/ebb/internal/core/row"
 	"github.com/ebb-compute/ebb/internal/fault"
 )
 
@@ -19,11 +20,20 @@ type kind struct {
 	texts  []string // properties that are text where they are given
 }
 
+// rows is the kind of the rows that a collection is kept in.
+func (c Collection) rows() row.Kind {
+	if c == Environments {
+		return row.Environment
+	}
+	return row.Asset
+}
+
 var kinds = map[Collection]kind{
-	Codes:      {noun: "code asset", fixed: []string{"codeUri", "isAnonymous"}, needs: []string{"codeUri"}, texts: []string{"codeUri"}},
-	Data:       {noun: "data asset", fixed: []string{"dataUri", "dataType", "isAnonymous", "referencedUris"}, shared: []string{"dataType"}, needs: []string{"dataUri", "dataType"}, texts: []string{"dataUri"}},
-	Models:     {noun: "model", fixed: []string{"modelUri", "modelType", "isAnonymous", "jobName", "flavors"}, needs: []string{"modelUri"}, texts: []string{"modelUri", "modelType", "stage", "jobName"}},
-	Components: {noun: "component", fixed: []string{"componentSpec", "isAnonymous"}, needs: []string{"componentSpec"}},
+	Codes:        {noun: "code asset", fixed: []string{"codeUri", "isAnonymous"}, needs: []string{"codeUri"}, texts: []string{"codeUri"}},
+	Data:         {noun: "data asset", fixed: []string{"dataUri", "dataType", "isAnonymous", "referencedUris"}, shared: []string{"dataType"}, needs: []string{"dataUri", "dataType"}, texts: []string{"dataUri"}},
+	Models:       {noun: "model", fixed: []string{"modelUri", "modelType", "isAnonymous", "jobName", "flavors"}, needs: []string{"modelUri"}, texts: []string{"modelUri", "modelType", "stage", "jobName"}},
+	Environments: {noun: "environment", fixed: []string{"image", "condaFile", "build", "osType", "inferenceConfig", "isAnonymous"}, texts: []string{"image", "condaFile", "stage"}},
+	Components:   {noun: "component", fixed: []string{"componentSpec", "isAnonymous"}, needs: []string{"componentSpec"}},
 }
 
 // Words that a property may have.

@@ -75,10 +75,11 @@ func (f Filter) newest() (bool, error) {
 // Names lists the names of a collection, in order. Names whose every version
 // was made by the way, for a job, are left out.
 func (s *Service) Names(ctx context.Context, w Place, c Collection, f Filter) ([]Asset, string, error) {
-	return s.choose(ctx, row.Query{Kind: row.Asset, Parent: collectionID(w, c), After: f.After}, f, func(a *Asset) bool { return !a.Anonymous })
+	return s.choose(ctx, row.Query{Kind: c.rows(), Parent: collectionID(w, c), After: f.After}, f, func(a *Asset) bool { return !a.Anonymous })
 }
 
-// VersionsOf lists the versions of a name. Code is also found by its hash, under
+// VersionsOf lists the versions of a name; of an environment those that were
+// registered, not what runs left on their way. Code is also found by its hash, under
 // any name: then the name does not matter.
 func (s *Service) VersionsOf(ctx context.Context, w Place, c Collection, name string, f Filter) ([]Asset, string, error) {
 	if c == Codes && f.Hash != "" {
@@ -88,7 +89,8 @@ func (s *Service) VersionsOf(ctx context.Context, w Place, c Collection, name st
 	if err != nil {
 		return nil, "", err
 	}
-	list, next, err := s.choose(ctx, row.Query{Kind: row.Asset, Parent: nameID(w, c, name), Desc: desc, After: f.After}, f, func(*Asset) bool { return true })
+	q := row.Query{Kind: c.rows(), Parent: nameID(w, c, name), Desc: desc, After: f.After}
+	list, next, err := s.choose(ctx, q, f, func(a *Asset) bool { return c != Environments || a.Properties["isAnonymous"] != true })
 	if err == nil && len(list) == 0 && f.After == "" {
 		_, err = s.Get(ctx, w, c, name, "")
 	}

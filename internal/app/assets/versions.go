@@ -19,12 +19,14 @@ import (
 // its address.
 type Collection string
 
-// The collections that are kept as they come. Environments have rows of their own.
+// The collections. All but environments are kept as they come; those are also
+// SDK v1's, whose words they are kept in.
 const (
-	Codes      Collection = "codes"
-	Data       Collection = "data"
-	Models     Collection = "models"
-	Components Collection = "components"
+	Codes        Collection = "codes"
+	Data         Collection = "data"
+	Models       Collection = "models"
+	Components   Collection = "components"
+	Environments Collection = "environments"
 )
 
 // Creator is who wrote an asset.
@@ -49,6 +51,8 @@ type Asset struct {
 	Modifier   Creator        `json:"modifier"`
 	Created    time.Time      `json:"-"`
 	Modified   time.Time      `json:"-"`
+
+	definition map[string]any // of an environment: in SDK v1's words
 }
 
 // Archived reports whether lists leave the asset out.
@@ -96,14 +100,11 @@ func mayWriteAssets(p access.Principal, what string) error {
 }
 
 func (s *Service) asset(ctx context.Context, w Place, c Collection, name, version string) (kept, error) {
-	var k kept
-	rec, err := s.read(ctx, row.Asset, assetID(w, c, name, version), &k.Asset)
+	rec, err := s.Store.Get(ctx, row.Key{Kind: c.rows(), ID: assetID(w, c, name, version)})
 	if err != nil {
 		return kept{}, err
 	}
-	k.doc, k.rev = rec.Row.(row.Document), rec.Rev
-	k.Created, k.Modified = k.doc.Created, k.doc.Modified
-	return k, nil
+	return unpack(rec)
 }
 
 // Get returns a version of an asset, or what is known of a name where version is empty.
@@ -157,7 +158,7 @@ func (s *Service) putVersion(ctx context.Context, p access.Principal, w Place, c
 	if err != nil {
 		return Asset{}, false, err
 	}
-	doc, err := s.document(p, row.Asset, assetID(w, c, name, version), nameID(w, c, name), row.SortTime(s.Now()), a)
+	doc, err := s.pack(p, c.rows(), assetID(w, c, name, version), nameID(w, c, name), row.SortTime(s.Now()), a)
 	if err != nil {
 		return Asset{}, false, err
 	}
@@ -188,12 +189,12 @@ func (s *Service) grown(ctx context.Context, p access.Principal, w Place, c Coll
 	if n, err := strconv.Atoi(a.Version); err == nil && n > k.Number {
 		k.Number = n
 	}
-	return s.rewrite(p, row.Asset, nameID(w, c, a.Name), collectionID(w, c), strings.ToLower(a.Name), k)
+	return s.rewrite(p, c.rows(), nameID(w, c, a.Name), collectionID(w, c), strings.ToLower(a.Name), k)
 }
 
 // rewrite is the write of an asset's row: over the one that was read, or a new one.
 func (s *Service) rewrite(p access.Principal, kind row.Kind, id, parent, sort string, k kept) (row.Change, error) {
-	doc, err := s.document(p, kind, id, parent, sort, k.Asset)
+	doc, err := s.pack(p, kind, id, parent, sort, k.Asset)
 	if err != nil {
 		return row.Change{}, err
 	}
@@ -231,7 +232,7 @@ func (s *Service) change(ctx context.Context, p access.Principal, c Collection, 
 	}
 	next := old
 	next.Asset = a
-	write, err := s.rewrite(p, row.Asset, old.doc.ID, old.doc.Parent, old.doc.Sort, next)
+	write, err := s.rewrite(p, old.doc.Kind, old.doc.ID, old.doc.Parent, old.doc.Sort, next)
 	if err != nil {
 		return Asset{}, err
 	}
@@ -268,7 +269,7 @@ func (s *Service) putName(ctx context.Context, p access.Principal, w Place, c Co
 		return Asset{}, false, err
 	}
 	k := kept{Asset: Asset{Name: name, Properties: props, Creator: creator(p), Modifier: creator(p)}}
-	write, err := s.rewrite(p, row.Asset, nameID(w, c, name), collectionID(w, c), strings.ToLower(name), k)
+	write, err := s.rewrite(p, c.rows(), nameID(w, c, name), collectionID(w, c), strings.ToLower(name), k)
 	if err != nil {
 		return Asset{}, false, err
 	}
@@ -322,7 +323,7 @@ func (s *Service) delete(ctx context.Context, p access.Principal, w Place, c Col
 				top.Latest = v.Version
 			}
 		}
-		write, err := s.rewrite(p, row.Asset, top.doc.ID, top.doc.Parent, top.doc.Sort, top)
+		write, err := s.rewrite(p, top.doc.Kind, top.doc.ID, top.doc.Parent, top.doc.Sort, top)
 		if err != nil {
 			return false, err
 		}
@@ -338,7 +339,7 @@ func (s *Service) delete(ctx context.Context, p access.Principal, w Place, c Col
 func (s *Service) versions(ctx context.Context, w Place, c Collection, name string) ([]kept, error) {
 	var out []kept
 	for after := ""; ; {
-		page, err := s.Store.List(ctx, row.Query{Kind: row.Asset, Parent: nameID(w, c, name), After: after})
+		page, err := s.Store.List(ctx, row.Query{Kind: c.rows(), Parent: nameID(w, c, name), After: after})
 		if err != nil {
 			return nil, fmt.Errorf("list versions of %s: %w", name, err)
 		}
@@ -356,13 +357,28 @@ func (s *Service) versions(ctx context.Context, w Place, c Collection, name stri
 }
 
 func unpack(r row.Record) (kept, error) {
-	var k kept
-	if err := decode(r, &k.Asset); err != nil {
-		return kept{}, fmt.Errorf("read %s: %w", r.Row.Key().ID, err)
+	k := kept{doc: r.Row.(row.Document), rev: r.Rev}
+	read := decode
+	if k.doc.Kind == row.Environment {
+		read = decodeEnvironment
 	}
-	k.doc, k.rev = r.Row.(row.Document), r.Rev
+	if err := read(r, &k.Asset); err != nil {
+		return kept{}, fmt.Errorf("read %s: %w", k.doc.ID, err)
+	}
 	k.Created, k.Modified = k.doc.Created, k.doc.Modified
 	return k, nil
+}
+
+// pack is the row of an asset.
+func (s *Service) pack(p access.Principal, kind row.Kind, id, parent, sort string, a Asset) (row.Document, error) {
+	if kind != row.Environment {
+		return s.document(p, kind, id, parent, sort, a)
+	}
+	body, err := environmentBody(&a)
+	if err != nil {
+		return row.Document{}, err
+	}
+	return s.document(p, kind, id, parent, sort, body)
 }
 
 // nameProperties are those that a name takes from its first version.
