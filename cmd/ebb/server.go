@@ -19,6 +19,7 @@ import (
 	"github.com/ebb-compute/ebb/internal/api/login"
 	"github.com/ebb-compute/ebb/internal/api/mgmt"
 	"github.com/ebb-compute/ebb/internal/api/nodes"
+	"github.com/ebb-compute/ebb/internal/api/schema"
 	"github.com/ebb-compute/ebb/internal/api/storage"
 	"github.com/ebb-compute/ebb/internal/app/assets"
 	"github.com/ebb-compute/ebb/internal/app/computes"
@@ -165,11 +166,12 @@ func (s *server) handler(ctx context.Context, url string) (http.Handler, error) 
 		return ok && a.Fence == fence
 	}
 	metrics := admin.NewMetrics(version, s.store.View, s.store.Revision)
-	rt := &arm.Router{
+	router := &arm.Router{
 		Auth: verifier,
 		Log:  s.log, Tenant: tenant, NewID: newID, Observe: metrics.Observe,
 	}
-	admin.Register(rt, admin.Services{Version: version, Ping: s.ping, Auth: rt.Auth, Metrics: metrics, Pruner: s.retention()})
+	rt := schema.Checked(router)
+	admin.Register(rt, admin.Services{Version: version, Ping: s.ping, Auth: router.Auth, Metrics: metrics, Pruner: s.retention()})
 	login.Register(rt, login.Services{Tenant: tenant, Clients: s.workspaces, Keys: s.keys, Now: s.clock.Now})
 	mgmt.Register(rt, mgmt.Services{Workspaces: s.workspaces, Computes: s.computes, Ledger: s.computes, Records: s.resources})
 	mgmt.RegisterJobs(rt, mgmt.JobServices{Jobs: s.jobs, Assets: s.assets})
@@ -188,7 +190,7 @@ func (s *server) handler(ctx context.Context, url string) (http.Handler, error) 
 			blobs.ServeHTTP(w, r)
 			return
 		}
-		rt.ServeHTTP(w, r)
+		router.ServeHTTP(w, r)
 	}), nil
 }
 

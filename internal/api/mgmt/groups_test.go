@@ -91,7 +91,7 @@ func TestWorkspaceWrites(t *testing.T) {
 		"another storage":       {"PATCH", ws, `{"properties":{"storageAccount":"` + s.sub + `/resourceGroups/ebb/providers/Microsoft.Storage/storageAccounts/other"}}`, "PropertyChangeNotAllowed"},
 		"a vault of no form":    {"PUT", ws + "x", `{"location":"eastus","properties":{"keyVault":"kv"}}`, "InvalidPropertyValue"},
 		"a hub":                 {"PUT", ws + "x", `{"location":"eastus","kind":"hub"}`, "NotImplemented"},
-		"own keys":              {"PUT", ws + "x", `{"location":"eastus","properties":{"encryption":{"status":"Enabled"}}}`, "NotImplemented"},
+		"own keys":              {"PUT", ws + "x", `{"location":"eastus","properties":{"encryption":{"status":"Enabled","keyVaultProperties":{"keyVaultArmId":"v","keyIdentifier":"k"}}}}`, "NotImplemented"},
 		"a bad identity":        {"PUT", ws + "x", `{"location":"eastus","identity":{"type":"Mine"}}`, "InvalidPropertyValue"},
 		"a short name":          {"PUT", strings.TrimSuffix(ws, "Second") + "a", `{"location":"eastus"}`, "InvalidResourceName"},
 		"no group":              {"PUT", strings.Replace(ws, "/ebb/", "/none/", 1), `{"location":"eastus"}`, "ResourceGroupNotFound"},
