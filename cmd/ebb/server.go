@@ -22,6 +22,7 @@ import (
 	"github.com/ebb-compute/ebb/internal/api/schema"
 	"github.com/ebb-compute/ebb/internal/api/storage"
 	"github.com/ebb-compute/ebb/internal/app/assets"
+	"github.com/ebb-compute/ebb/internal/app/authorization"
 	"github.com/ebb-compute/ebb/internal/app/computes"
 	"github.com/ebb-compute/ebb/internal/app/jobs"
 	"github.com/ebb-compute/ebb/internal/app/resources"
@@ -54,9 +55,11 @@ type server struct {
 
 	workspaces *workspaces.Service
 	resources  *resources.Service
-	computes   *computes.Service
-	jobs       *jobs.Service
-	assets     *assets.Service
+
+	authorization *authorization.Service
+	computes      *computes.Service
+	jobs          *jobs.Service
+	assets        *assets.Service
 }
 
 // open opens the data folder, makes on the first start what a server needs, and
@@ -124,6 +127,7 @@ func newID() string { return uuid.NewString() }
 func (s *server) services() {
 	files := data.Store{Blobs: s.blobs}
 	s.workspaces = &workspaces.Service{Store: s.store, Now: s.clock.Now, NewID: newID, Log: s.log, Files: prunable{s.blobs}}
+	s.authorization = &authorization.Service{Store: s.store, Now: s.clock.Now, NewID: newID}
 	s.resources = &resources.Service{Store: s.store, Groups: s.workspaces, Now: s.clock.Now, NewID: newID}
 	s.computes = &computes.Service{Store: s.store, Workspaces: s.workspaces, Now: s.clock.Now, NewID: newID, Log: s.log}
 	s.jobs = &jobs.Service{Store: s.store, Now: s.clock.Now, NewID: newID, Log: s.log}
@@ -168,12 +172,12 @@ func (s *server) handler(ctx context.Context, url string) (http.Handler, error) 
 	metrics := admin.NewMetrics(version, s.store.View, s.store.Revision)
 	router := &arm.Router{
 		Auth: verifier,
-		Log:  s.log, Tenant: tenant, NewID: newID, Observe: metrics.Observe,
+		Log:  s.log, Tenant: tenant, NewID: newID, Observe: metrics.Observe, Guard: mgmt.Guard(s.authorization, s.workspaces),
 	}
 	rt := schema.Checked(router)
 	admin.Register(rt, admin.Services{Version: version, Ping: s.ping, Auth: router.Auth, Metrics: metrics, Pruner: s.retention()})
 	login.Register(rt, login.Services{Tenant: tenant, Clients: s.workspaces, Keys: s.keys, Now: s.clock.Now})
-	mgmt.Register(rt, mgmt.Services{Workspaces: s.workspaces, Computes: s.computes, Ledger: s.computes, Records: s.resources})
+	mgmt.Register(rt, mgmt.Services{Workspaces: s.workspaces, Computes: s.computes, Ledger: s.computes, Records: s.resources, Authorization: s.authorization})
 	mgmt.RegisterJobs(rt, mgmt.JobServices{Jobs: s.jobs, Assets: s.assets})
 	mgmt.RegisterAssets(rt, mgmt.AssetServices{Jobs: s.jobs, Assets: s.assets, Keys: s.keys, Now: s.clock.Now})
 	files := data.Store{Blobs: s.blobs}

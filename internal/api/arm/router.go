@@ -28,6 +28,9 @@ type Router struct {
 	Log    *slog.Logger  // default: slog.Default()
 	Tenant string        // named in the challenge of a 401
 	NewID  func() string // makes request ids; default: random UUIDs
+	// Guard may refuse a request of a verified caller before its handler sees it;
+	// default: nothing is refused.
+	Guard func(r *http.Request) error
 	// Observe is told of every answer, with the route's pattern; default: nobody is.
 	Observe func(route string, status int, took time.Duration)
 
@@ -136,6 +139,11 @@ func (rt *Router) serve(w http.ResponseWriter, r *http.Request, x *exchange) err
 	r.URL, r.Pattern = &u, to.pattern
 	for i, name := range to.names {
 		r.SetPathValue(name, values[i])
+	}
+	if rt.Guard != nil && !to.public {
+		if err := rt.Guard(r); err != nil {
+			return err
+		}
 	}
 	status, body, err := to.handler(w, r)
 	if err != nil {

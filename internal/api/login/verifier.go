@@ -13,7 +13,7 @@ import (
 // azureAudiences are what clients ask tokens for when they believe to talk to
 // Azure. The last is not a slip: SDK v2 makes it of the name of a portal that
 // is not under azure.com.
-var azureAudiences = []string{"https://management.azure.com", "https://management.core.windows.net", "https://ml.azure.com", "https://storage.azure.com", "https://ml.azure."}
+var azureAudiences = []string{"https://management.azure.com", "https://management.core.windows.net", "https://ml.azure.com", "https://storage.azure.com", "https://graph.microsoft.com", "https://ml.azure."}
 
 // TokenChecker verifies access and run tokens. token.Keys is one.
 type TokenChecker interface {

@@ -188,3 +188,37 @@ func TestRecords(t *testing.T) {
 	s.want(204, "DELETE", net, "")
 	s.want(404, "GET", net+"/subnets/one", "")
 }
+
+// TestTags changes the tags of every kind of resource by their own address.
+func TestTags(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	rg := s.sub + "/resourceGroups/ebb"
+	account := rg + "/providers/Microsoft.Storage/storageAccounts/acct1"
+	s.want(201, "PUT", s.ws+"/computes/cpu", cluster)
+	s.want(201, "PUT", account, `{"location":"westus2"}`)
+	for _, scope := range []string{rg, s.ws, s.ws + "/computes/cpu", account} {
+		tags := scope + "/providers/Microsoft.Resources/tags/default"
+		s.want(200, "PUT", tags, `{"properties":{"tags":{"a":"1","b":"2"}}}`)
+		a := s.want(200, "PATCH", tags, `{"operation":"Merge","properties":{"tags":{"b":"3","c":"4"}}}`)
+		if at(a.body, "properties.tags.a") != "1" || at(a.body, "properties.tags.b") != "3" || at(a.body, "id") != tags {
+			t.Errorf("merged tags of %s: %s", scope, a.raw)
+		}
+		s.want(200, "PATCH", tags, `{"operation":"Delete","properties":{"tags":{"a":"1"}}}`)
+		a = s.want(200, "GET", scope, "")
+		if at(a.body, "tags.a") != nil || at(a.body, "tags.c") != "4" {
+			t.Errorf("tags of %s: %s", scope, a.raw)
+		}
+		s.want(400, "PATCH", tags, `{"operation":"Turn","properties":{"tags":{}}}`)
+		if scope == rg {
+			if a := s.want(200, "GET", s.sub+"/tagNames", ""); len(at(a.body, "value").([]any)) != 2 {
+				t.Errorf("tag names: %s", a.raw)
+			}
+		}
+		s.want(200, "DELETE", tags, "")
+		if a := s.want(200, "GET", tags, ""); len(at(a.body, "properties.tags").(map[string]any)) != 0 {
+			t.Errorf("deleted tags of %s: %s", scope, a.raw)
+		}
+	}
+	s.want(400, "GET", s.sub+"/providers/Microsoft.Resources/tags/default", "")
+}

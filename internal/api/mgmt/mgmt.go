@@ -86,6 +86,8 @@ type Services struct {
 	Computes   Computes
 	Ledger     Ledger
 	Records    Records
+
+	Authorization Authorization
 }
 
 // Register adds the routes of this package, but for jobs (RegisterJobs) and
@@ -95,7 +97,9 @@ func Register(reg arm.Registrar, s Services) {
 	registerWorkspaces(reg, workspaceRoutes{s.Workspaces})
 	registerComputes(reg, computeRoutes{s.Computes})
 	registerLedger(reg, ledgerRoutes{s.Ledger})
-	registerRecords(reg, recordRoutes{s.Workspaces, s.Computes, s.Records})
+	registerRecords(reg, recordRoutes{s.Workspaces, s.Computes, s.Records, authorizationRoutes{s.Authorization}})
+	registerAuthorization(reg, authorizationRoutes{s.Authorization})
+	registerGraph(reg, graphRoutes{s.Authorization})
 	registerNotBuilt(reg)
 }
 
@@ -129,14 +133,8 @@ func registerNotBuilt(reg arm.Registrar) {
 			arm.NotBuilt(reg, prefix+workspacePath+"/"+n.segment, n.feature)
 		}
 	}
-	for _, scope := range []string{subPath, groupPath, workspacePath, computePath} {
-		at := scope + "/providers/Microsoft.Authorization/"
-		arm.NotBuilt(reg, at+"locks", "Resource locks")
-		for _, kind := range []string{"roleAssignments", "roleDefinitions", "permissions", "denyAssignments"} {
-			arm.NotBuilt(reg, at+kind, "Role-based access control")
-		}
+	for _, scope := range []string{subPath, groupPath} {
 		arm.NotBuilt(reg, scope+"/providers/Microsoft.Resources/deployments", "Template deployments (Microsoft.Resources)")
-		arm.NotBuilt(reg, scope+"/providers/Microsoft.Resources/tags", "Tags by their own address")
 	}
 	arm.NotBuilt(reg, groupPath+providerPath+"/registries", "Registries")
 	arm.NotBuilt(reg, subPath+providerPath+"/registries", "Registries")

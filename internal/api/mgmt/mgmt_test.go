@@ -16,6 +16,7 @@ import (
 	"github.com/ebb-compute/ebb/internal/api/mgmt"
 	"github.com/ebb-compute/ebb/internal/api/schema"
 	"github.com/ebb-compute/ebb/internal/app/apptest"
+	"github.com/ebb-compute/ebb/internal/app/authorization"
 	"github.com/ebb-compute/ebb/internal/app/computes"
 	"github.com/ebb-compute/ebb/internal/app/resources"
 	"github.com/ebb-compute/ebb/internal/app/workspaces"
@@ -61,8 +62,10 @@ func newSite(t *testing.T) *site {
 	}
 	cs := &computes.Service{Store: st, Workspaces: ws, Now: now, NewID: newID, Log: log}
 	rt := &arm.Router{Auth: keys{access.Principal{ID: c.ObjectID, Name: "ebb", Kind: access.Application}}, Log: log, Tenant: c.TenantID}
+	az := &authorization.Service{Store: st, Now: now, NewID: newID}
+	rt.Guard = mgmt.Guard(az, ws)
 	rs := &resources.Service{Store: st, Groups: ws, Now: now, NewID: newID}
-	mgmt.Register(schema.Checked(rt), mgmt.Services{Workspaces: ws, Computes: cs, Ledger: cs, Records: rs})
+	mgmt.Register(schema.Checked(rt), mgmt.Services{Workspaces: ws, Computes: cs, Ledger: cs, Records: rs, Authorization: az})
 	return &site{t: t, h: rt, st: st, wss: ws, sub: "/subscriptions/" + c.SubscriptionID, ws: armid.Workspace(c.SubscriptionID, c.ResourceGroup, c.Workspace)}
 }
 
@@ -324,8 +327,8 @@ func TestRequests(t *testing.T) {
 		"no quotas":                      {400, "POST", loc + "/updateQuotas", `{}`, "InvalidPropertyValue"},
 		"sizes of no region":             {400, "GET", strings.Replace(loc, "westus", "atlantis", 1) + "/vmSizes", "", "LocationNotAvailableForResourceType"},
 		"a compute instance's name":      {200, "POST", s.ws + "/checkComputeNameAvailability", `{"Name":"ci1","Type":"Microsoft.BatchAI/DataScienceInstance"}`, ""},
-		"locks":                          {400, "PUT", s.ws + "/providers/Microsoft.Authorization/locks/l", "{}", "NotImplemented"},
-		"role assignments":               {400, "GET", s.sub + "/providers/Microsoft.Authorization/roleAssignments", "", "NotImplemented"},
+		"a lock of no level":             {400, "PUT", s.ws + "/providers/Microsoft.Authorization/locks/l", "{}", "LockLevelNotSupported"},
+		"role assignments":               {200, "GET", s.sub + "/providers/Microsoft.Authorization/roleAssignments", "", ""},
 		"a network":                      {400, "PUT", s.sub + "/resourceGroups/ebb/providers/Microsoft.Network/virtualNetworks/v", "{}", "LocationRequired"},
 		"an identity":                    {404, "GET", s.sub + "/resourceGroups/ebb/providers/Microsoft.ManagedIdentity/userAssignedIdentities/i", "", "ResourceNotFound"},
 		"a deployment":                   {400, "PUT", s.sub + "/resourceGroups/ebb/providers/Microsoft.Resources/deployments/d", "{}", "NotImplemented"},

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/ebb-compute/ebb/internal/api/arm"
+	"github.com/ebb-compute/ebb/internal/app/authorization"
 	records "github.com/ebb-compute/ebb/internal/app/resources"
 	"github.com/ebb-compute/ebb/internal/core/access"
 	"github.com/ebb-compute/ebb/internal/core/armid"
@@ -26,18 +27,31 @@ type recordRoutes struct {
 	ws Workspaces
 	c  Computes
 	r  Records
+	a  authorizationRoutes
 }
 
 func registerRecords(reg arm.Registrar, h recordRoutes) {
 	reg.Handle("GET "+subPath+"/resources", h.list)
 	reg.Handle("GET "+groupPath+"/resources", h.list)
+	reg.Handle("GET "+subPath+"/tagNames", h.tagNames)
 	for _, base := range []string{subPath, groupPath} {
 		at := base + "/providers/{namespace}/{rest...}"
-		reg.Handle("GET "+at, h.get)
-		reg.Handle("PUT "+at, h.put)
-		reg.Handle("PATCH "+at, h.patch)
-		reg.Handle("DELETE "+at, h.remove)
-		reg.Handle("POST "+at, h.act)
+		for method, do := range map[string]arm.Handler{"GET": h.get, "PUT": h.put, "PATCH": h.patch, "DELETE": h.remove, "POST": h.act} {
+			reg.Handle(method+" "+at, h.orExtension(do))
+		}
+	}
+}
+
+// orExtension leaves what is put on a resource to those who know it.
+func (h recordRoutes) orExtension(do arm.Handler) arm.Handler {
+	return func(w http.ResponseWriter, r *http.Request) (int, any, error) {
+		if _, _, _, ok := extended(r.URL.Path, authorization.Namespace); ok {
+			return h.a.extension(w, r)
+		}
+		if _, _, _, ok := extended(r.URL.Path, "Microsoft.Resources"); ok {
+			return h.tags(w, r)
+		}
+		return do(w, r)
 	}
 }
 

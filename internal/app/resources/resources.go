@@ -174,7 +174,7 @@ func (s *Service) Delete(ctx context.Context, p access.Principal, req Request) (
 		}
 	}
 	changes := []row.Change{s.event(p, id.Key(), "deleted")}
-	for _, kind := range []row.Kind{row.Resource} {
+	for _, kind := range []row.Kind{row.Resource, row.Lock, row.Assignment} {
 		below, err := s.all(ctx, row.Query{Kind: kind, Prefix: id.Key() + "/"})
 		if err != nil {
 			return false, fmt.Errorf("list what lies in %s: %w", id.Name(), err)

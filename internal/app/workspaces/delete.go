@@ -25,7 +25,7 @@ type Files interface {
 // within are the kinds whose rows lie inside a workspace or a group, by their id.
 // (A test compares them with those of package row.)
 var within = []row.Kind{
-	row.Experiment, row.Environment, row.Snapshot, row.Artifact, row.Metric, row.Compute, row.Resource,
+	row.Experiment, row.Environment, row.Snapshot, row.Artifact, row.Metric, row.Compute, row.Resource, row.Lock, row.Assignment,
 }
 
 // outside are the kinds that go another way, or stay.
@@ -33,7 +33,7 @@ var outside = []row.Kind{
 	row.Subscription, row.ResourceGroup, row.Workspace, // marked, and dropped last
 	row.Job, row.Task, row.Run, row.RunStatus, row.Attempt, // dropJobs
 	row.Cluster, row.ClusterStatus, row.Node, // control's, once a cluster is marked
-	row.Operation, row.Event, row.Datum, // say what was
+	row.Operation, row.Event, row.Datum, row.Role, // say what was, or are the tenant's
 }
 
 const (

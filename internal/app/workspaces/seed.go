@@ -232,8 +232,11 @@ func (s *Service) credential(ctx context.Context, clientID string) (row.Record, 
 	return rec, c, nil
 }
 
+// ClientPrefix is what the ids of clients' rows begin with.
+const ClientPrefix = "client/"
+
 func clientRow(id string) row.Key {
-	return row.Key{Kind: row.Datum, ID: "client/" + strings.ToLower(id)}
+	return row.Key{Kind: row.Datum, ID: ClientPrefix + strings.ToLower(id)}
 }
 
 func newSecret() string { return rand.Text() + rand.Text() } // 2 × 128 bits or more

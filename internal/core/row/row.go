@@ -20,6 +20,9 @@ const (
 	Workspace     Kind = "workspace"     // ID: ARM id; Parent: resource group's ARM id
 	Compute       Kind = "compute"       // ID: ARM id; Parent: workspace's ARM id
 	Resource      Kind = "resource"      // any other ARM resource kept as a record; ID: ARM id; Parent: its parent's ARM id
+	Lock          Kind = "lock"          // of a scope; ID: scope + "/providers/microsoft.authorization/locks/" + name; Parent: scope
+	Assignment    Kind = "assignment"    // of a role; ID: scope + "/providers/microsoft.authorization/roleassignments/" + guid; Parent: scope
+	Role          Kind = "role"          // a role definition of the tenant's own; ID: guid
 	Experiment    Kind = "experiment"    // ID: workspace id + "/experiments/" + name; Parent: workspace id
 	Job           Kind = "job"           // a run's document; ID: workspace id + "/jobs/" + run id; Parent: workspace id; Sort: submit time
 	Task          Kind = "task"          // what to run, as queue.Task; ID: run uuid
