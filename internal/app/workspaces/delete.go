@@ -25,7 +25,7 @@ type Files interface {
 // within are the kinds whose rows lie inside a workspace or a group, by their id.
 // (A test compares them with those of package row.)
 var within = []row.Kind{
-	row.Experiment, row.Environment, row.Snapshot, row.Artifact, row.Metric, row.Compute, row.Resource, row.Lock, row.Assignment,
+	row.Experiment, row.Environment, row.Asset, row.Snapshot, row.Artifact, row.Metric, row.Compute, row.Resource, row.Lock, row.Assignment,
 }
 
 // outside are the kinds that go another way, or stay.
