@@ -25,9 +25,7 @@ func (w *wanted) subnet() error {
 	if err != nil {
 		return err
 	}
-	if id == "" { // an empty one is what templates send for none
-		delete(w.inner, "subnet")
-	} else {
+	if id != "" {
 		parsed, err := armid.Parse(id)
 		if err != nil || !parsed.Is(subnetType) || parsed.Group == "" {
 			return invalid(at+".id", "'%.300s' is not the id of a subnet: /subscriptions/{id}/resourceGroups/{group}/providers/Microsoft.Network/virtualNetworks/{network}/subnets/{subnet}.", id)

@@ -98,6 +98,9 @@ func canonical(body map[string]any, info workspaces.Info, name string, have *sto
 	if w.inner == nil {
 		w.inner = map[string]any{}
 	}
+	if subnet, ok := w.inner["subnet"].(map[string]any); ok && (subnet["id"] == nil || subnet["id"] == "") {
+		delete(w.inner, "subnet") // as templates send it for none, and SDK v2's update for "as it is"
+	}
 	if err := w.kindOf(props, have); err != nil {
 		return w, err
 	}

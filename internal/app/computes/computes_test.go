@@ -364,6 +364,12 @@ func TestPutAgain(t *testing.T) {
 	if c := w.cluster("abc"); c.Max != 9 || c.Generation != 2 || more.Rev == made.Rev || at(more.Body, "properties.provisioningState") != "Updating" {
 		t.Errorf("a PUT with another maximum: %+v, %v", c, more)
 	}
+	for _, empty := range []string{`{}`, `{"id":""}`, `{"id":null}`} { // SDK v2 knows only that there is one
+		if got := w.mustPut("abc", strings.Replace(first, `{"id":"`+subnet+`"}`, empty, 1)); at(got.Body, "properties.properties.subnet.id") == nil {
+			t.Errorf("a PUT with the subnet %s took it away", empty)
+		}
+	}
+	w.mustPut("abc", strings.Replace(first, `"maxNodeCount":4`, `"maxNodeCount":9`, 1))
 	for key, value := range map[string]string{
 		"vmSize": `"STANDARD_D3_V2"`, "vmPriority": `"LowPriority"`, "osType": `"Windows"`, "remoteLoginPortPublicAccess": `"Enabled"`, "enableNodePublicIp": "false", "isolatedNetwork": "true",
 		"userAccountCredentials": `{"adminUserName":"u","adminUserPassword":"S3cret-pass"}`, "subnet": `{"id":"` + subnet + `2"}`,
@@ -377,7 +383,7 @@ func TestPutAgain(t *testing.T) {
 	if _, err := w.put("abc", strings.Replace(first, "westus2", "eastus", 1)); !errors.Is(err, fault.Conflict) {
 		t.Errorf("PUT with another location: %v", err)
 	}
-	if c := w.cluster("abc"); c.Generation != 2 || c.Size.Name != "STANDARD_D2_V2" {
+	if c := w.cluster("abc"); c.Max != 9 || c.Size.Name != "STANDARD_D2_V2" {
 		t.Errorf("refused PUTs left %+v", c)
 	}
 	w.settle("abc")
