@@ -124,6 +124,7 @@ var notBuilt = []struct{ segment, feature string }{
 	{"marketplaceSubscriptions", "Marketplace subscriptions"}, {"capabilityHosts", "Capability hosts"}, {"endpoints", "Inference endpoints"},
 	{"listKeys", "Keys of a workspace's own resources"}, {"resyncKeys", "Keys of a workspace's own resources"}, {"diagnose", "Workspace diagnosis"},
 	{"prepareNotebook", "Notebooks"}, {"listNotebookKeys", "Notebooks"}, {"listNotebookAccessToken", "Notebooks"}, {"listStorageAccountKeys", "Keys of a workspace's storage account"},
+	{"outboundNetworkDependenciesEndpoints", "Managed networks"}, {"features", "Workspace features"},
 	{"provisionManagedNetwork", "Managed networks"}, {"linkedServices", "Linked services"},
 }
 
