@@ -94,6 +94,36 @@ func (m Map[V]) All() iter.Seq2[string, V] {
 	return func(yield func(string, V) bool) { m.root.each(yield) }
 }
 
+// Unlike yields the keys at which m and old differ, those of one alone included,
+// some of them twice. What the two share is passed over, so that it costs no more
+// than what was changed between them.
+func (m Map[V]) Unlike(old Map[V], same func(a, b V) bool) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		alike := func(key string) bool {
+			a, here := m.Get(key)
+			b, there := old.Get(key)
+			return here == there && (!here || same(a, b))
+		}
+		unlike(m.root, old.root, func(key string, _ V) bool { return alike(key) || yield(key) })
+	}
+}
+
+// unlike gives f every entry of the parts that two tries do not share.
+func unlike[V any](a, b *node[V], f func(string, V) bool) bool {
+	switch {
+	case a == b:
+		return true
+	case a == nil || b == nil || a.kids == nil || b.kids == nil:
+		return a.each(f) && b.each(f)
+	}
+	for i := range a.kids {
+		if !unlike(a.kids[i], b.kids[i], f) {
+			return false
+		}
+	}
+	return true
+}
+
 func (n *node[V]) with(e entry[V], level int) (*node[V], bool) {
 	switch {
 	case n == nil:

@@ -48,6 +48,18 @@ func TestMapIsAMapAndKeepsItsPast(t *testing.T) {
 					t.Fatalf("Get(%s) = %d %v, want %d %v", key, got, ok, w, has)
 				}
 			}
+			unlike := map[string]bool{}
+			for k := range m.Unlike(p.m, func(a, b int) bool { return a == b }) {
+				unlike[k] = true
+			}
+			for k := range 121 {
+				key := fmt.Sprint("k", k)
+				was, had := p.want[key]
+				is, has := want[key]
+				if differ := was != is || had != has; differ != unlike[key] {
+					t.Fatalf("Unlike has %s: %v, want %v (%d %v, then %d %v)", key, unlike[key], differ, was, had, is, has)
+				}
+			}
 		}
 	})
 }

@@ -26,10 +26,11 @@ type Facts struct {
 	Capacity Capacity
 	// Blind: Capacity is not known yet, so nothing is launched.
 	Blind bool
-	// Fence is the highest fence that the caller ever saw; 0: unknown.
+	// Fence is the highest fence that the caller ever saw, and that there is; 0: unknown.
 	Fence int64
-	// Dirty are the clusters to look at. Nil: all. Where Capacity sets a limit,
-	// all are looked at in any case, because they compete for it.
+	// Dirty are the clusters to look at beside those of Seen; nil: all. [Dirt] knows
+	// them. Those that compete for what the engine has are looked at in any case: all
+	// where Capacity sets a limit, else those that the engine has turned away.
 	Dirty []string
 }
 
@@ -74,7 +75,9 @@ type Plan struct {
 	Actions []Action
 	Changes []row.Change
 	Recheck time.Time // zero: only when something changes
-	Fence   int64     // the highest that was given out; 0: none was
+	// Looked has every cluster that was looked at, with its share of Recheck.
+	Looked map[string]time.Time
+	Fence  int64 // the highest that was given out; 0: none was
 }
 
 // Grace is how long a process has between SIGTERM and SIGKILL when it is stopped.
@@ -145,6 +148,7 @@ func Decide(v *View, f Facts, now time.Time) Plan {
 		v: v, f: f, now: now, sites: map[string]*site{}, writes: map[row.Key]int{},
 		runs: map[string]queue.Status{}, tries: map[string]queue.Attempt{},
 	}
+	t.plan.Looked = map[string]time.Time{}
 	t.room = newRoom(f.Capacity)
 	t.pick()
 	for _, e := range f.Seen {
@@ -172,8 +176,13 @@ func Decide(v *View, f Facts, now time.Time) Plan {
 
 // pick chooses the clusters to look at.
 func (t *turn) pick() {
+	for _, id := range t.f.Dirty {
+		if t.site(id) == nil {
+			t.plan.Looked[id] = time.Time{} // it is gone, and its runs are looked at
+		}
+	}
 	if t.f.Dirty != nil && !t.room.limited {
-		for _, id := range t.f.Dirty {
+		for id := range t.v.TurnedAway() {
 			t.site(id)
 		}
 		return
@@ -197,6 +206,7 @@ func (t *turn) site(id string) *site {
 	s.s = s.old
 	s.s.ID = id
 	t.sites[id] = s
+	t.plan.Looked[id] = time.Time{}
 	return s
 }
 
@@ -237,11 +247,18 @@ func (t *turn) write(k row.Key, c row.Change) {
 
 func (t *turn) act(a Action) { t.plan.Actions = append(t.plan.Actions, a) }
 
-// recheck asks to be called again at a time, if it lies ahead.
-func (t *turn) recheck(at time.Time) {
-	if t.plan.Recheck.IsZero() || at.Before(t.plan.Recheck) {
-		t.plan.Recheck = at
+// recheck asks to look at s again at a time that lies ahead.
+func (t *turn) recheck(s *site, at time.Time) {
+	t.plan.Recheck = sooner(t.plan.Recheck, at)
+	t.plan.Looked[s.c.ID] = sooner(t.plan.Looked[s.c.ID], at)
+}
+
+// sooner returns the earlier of two times, of which zero is never.
+func sooner(a, b time.Time) time.Time {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
+		return b
 	}
+	return a
 }
 
 // move takes node i of s to a state. A move that the table lacks is our bug.

@@ -466,16 +466,67 @@ func (d *dealt) checkRoom(t *testing.T, p pool.Plan, next *pool.View) {
 	}
 }
 
-// The same turn over ten times as much may take about ten times as long.
+// The same turn over ten times as much may take about ten times as long; a turn
+// in which one row has changed, in one of a hundred clusters, may not.
 func BenchmarkDecide(b *testing.B) {
 	for _, size := range []int{1000, 10_000} {
-		b.Run(fmt.Sprintf("%d nodes and %d runs", size, size*10), func(b *testing.B) {
+		b.Run(fmt.Sprintf("%d nodes and %d runs in one cluster", size, size*10), func(b *testing.B) {
 			v := crowd(size)
 			for b.Loop() {
 				pool.Decide(v, pool.Facts{}, start)
 			}
 		})
+		b.Run(fmt.Sprintf("one row of %d nodes and %d runs in 100 clusters", size, size*10), func(b *testing.B) {
+			v := pool.New()
+			for i := range 100 {
+				v = v.Apply(rows(crowd(size/100), fmt.Sprint("cpu", i))...)
+			}
+			var d pool.Dirt
+			now := start
+			d.Decided(v, pool.Decide(v, pool.Facts{}, now))
+			f := pool.Facts{Fence: 1}
+			for b.Loop() {
+				now = now.Add(time.Microsecond)
+				r := queue.Run{ID: "new", Cluster: cluster("cpu7", 0, 1).ID, Nodes: 1, Submitted: now}
+				v = v.Apply(queued(r)...)
+				f.Dirty = d.Look(v, now)
+				p := pool.Decide(v, f, now)
+				d.Decided(v, p)
+				v = v.Apply(p.Changes...)
+				if len(p.Looked) != 1 {
+					b.Fatalf("looked at %d clusters", len(p.Looked))
+				}
+			}
+		})
 	}
+}
+
+// rows are those of a view, as of another cluster: to be put into another view.
+func rows(v *pool.View, name string) []row.Change {
+	to := cluster(name, 0, 0)
+	var out []row.Change
+	for c := range v.Clusters() {
+		s, _ := v.ClusterStatus(c.ID)
+		c.ID, c.Name, c.Prefix, s.ID = to.ID, to.Name, to.Prefix, to.ID
+		out = append(out, put(c, s)...)
+	}
+	for n := range v.Nodes() {
+		n.ID, n.Cluster, n.Attempt = name+n.ID, to.ID, name+n.Attempt
+		out = append(out, row.Put(n))
+	}
+	for r := range v.RunsOf(cpu) {
+		s, _ := v.RunStatus(r.ID)
+		if a, ok := v.AttemptOf(r.ID); ok {
+			a.ID, a.Run, a.Cluster, a.Members = name+a.ID, name+a.Run, to.ID, slices.Clone(a.Members)
+			for i := range a.Members {
+				a.Members[i].Node = name + a.Members[i].Node
+			}
+			out = append(out, row.Put(a))
+		}
+		r.ID, r.Cluster, s.ID = name+r.ID, to.ID, name+s.ID
+		out = append(out, put(s, r)...)
+	}
+	return out
 }
 
 // crowd is one cluster in which every node is busy and nine times as many runs wait.

@@ -215,8 +215,10 @@ func (t *turn) keep(s *site, i int, why string) {
 func (t *turn) nextFence() int64 {
 	if t.fence == 0 {
 		t.fence = max(t.f.Fence, t.now.UnixNano()-1)
-		for a := range t.v.Attempts() {
-			t.fence = max(t.fence, a.Fence)
+		if t.f.Fence == 0 {
+			for a := range t.v.Attempts() {
+				t.fence = max(t.fence, a.Fence)
+			}
 		}
 	}
 	t.fence++
@@ -248,17 +250,19 @@ func (t *turn) cancelWaiting(s *site) {
 
 // orphans ends the runs of clusters that no longer exist.
 func (t *turn) orphans() {
-	if t.f.Dirty != nil {
-		return
-	}
 	var ids []string
-	for id := range t.v.Queues() {
-		if _, ok := t.v.Cluster(id); !ok && id != "" {
+	if t.f.Dirty != nil {
+		ids = slices.Clone(t.f.Dirty)
+	} else {
+		for id := range t.v.Queues() {
 			ids = append(ids, id)
 		}
 	}
 	slices.Sort(ids)
 	for _, id := range ids {
+		if _, ok := t.v.Cluster(id); ok || id == "" {
+			continue
+		}
 		for r := range t.v.RunsOf(id) {
 			if rs, ok := t.status(r.ID); ok && !rs.State.Final() {
 				t.cancel(id, r, rs, "The compute of the run does not exist any more.")

@@ -49,7 +49,7 @@ func (t *turn) settleOne(s *site, a queue.Attempt) {
 		t.end(s, a, r, rs)
 		return
 	}
-	if cause, why := t.stopCause(a, r); stronger(cause, a.Stop) {
+	if cause, why := t.stopCause(s, a, r); stronger(cause, a.Stop) {
 		if a.StopAt.IsZero() {
 			a.StopAt = t.now
 		}
@@ -82,7 +82,7 @@ func (t *turn) follow(a queue.Attempt, rs queue.Status) {
 }
 
 // stopCause says why an attempt is to stop now; empty: it is not.
-func (t *turn) stopCause(a queue.Attempt, r queue.Run) (cause queue.Cause, why string) {
+func (t *turn) stopCause(s *site, a queue.Attempt, r queue.Run) (cause queue.Cause, why string) {
 	if r.Cancel {
 		return queue.ByCancel, "cancelled: " + strings.TrimSuffix(r.CancelWhy, ".")
 	}
@@ -92,7 +92,7 @@ func (t *turn) stopCause(a queue.Attempt, r queue.Run) (cause queue.Cause, why s
 		if !t.now.Before(end) {
 			return queue.ByTimeout, fmt.Sprintf("it ran longer than its limit of %v", r.TimeLimit)
 		}
-		t.recheck(end)
+		t.recheck(s, end)
 	}
 	for _, m := range a.Members {
 		c := m.Exit.Cause
@@ -297,7 +297,7 @@ func (t *turn) retireSilent(s *site, i int) {
 	case t.f.Hold != "" && !stopped:
 		s.block = t.f.Hold
 	case t.now.Before(until):
-		t.recheck(until)
+		t.recheck(s, until)
 	default:
 		t.remove(s, i, cmp.Or(n.Why, "it is silent"))
 	}

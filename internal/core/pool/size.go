@@ -222,7 +222,7 @@ func (t *turn) mayLaunch(s *site) int {
 		s.block = "the engine has not said yet what it has"
 		return 0
 	case t.now.Before(s.s.RetryAt):
-		t.recheck(s.s.RetryAt)
+		t.recheck(s, s.s.RetryAt)
 		s.block = "the last launch of a node failed, and is tried again"
 		return 0
 	}
@@ -300,7 +300,7 @@ func (t *turn) shrink(s *site) {
 		}
 		due := s.nodes[i].IdleSince.Add(s.c.IdleAfter)
 		if t.now.Before(due) {
-			t.recheck(due)
+			t.recheck(s, due)
 			return // the rest idled for less
 		}
 		t.drain(s, i, fmt.Sprintf("idle for %v", t.now.Sub(s.nodes[i].IdleSince).Truncate(time.Second)))
@@ -316,7 +316,7 @@ func (t *turn) sleep(s *site) {
 	for _, i := range s.idle() {
 		due := s.nodes[i].IdleSince.Add(s.c.IdleAfter)
 		if t.now.Before(due) {
-			t.recheck(due)
+			t.recheck(s, due)
 			return
 		}
 		s.s.Slept, s.wanted = t.now, 0
@@ -379,7 +379,7 @@ func (t *turn) explain(s *site) {
 			continue
 		}
 		if ready := w.run.Submitted.Add(explainAfter); !first && w.why == "" && t.now.Before(ready) {
-			t.recheck(ready) // most are served before anybody asks
+			t.recheck(s, ready) // most are served before anybody asks
 			continue
 		}
 		told++

@@ -27,6 +27,7 @@ type View struct {
 	clusters   cow.Map[*fleet.Cluster]
 	ordered    cow.List[*fleet.Cluster] // by id
 	statuses   cow.Map[*fleet.Status]
+	full       cow.Map[*fleet.Status] // those of statuses whose cluster was turned away
 	nodes      cow.Map[*fleet.Node]
 	nodesOf    cow.Map[cow.List[*fleet.Node]] // by cluster, by number
 	runs       cow.Map[*queue.Run]
@@ -156,6 +157,18 @@ func (v *View) Operation(id string) (operation.Operation, bool) { return value(v
 // Operations yields the operations that are not final, by start, then id.
 func (v *View) Operations() iter.Seq[operation.Operation] { return values(v.pending) }
 
+// TurnedAway yields the clusters to which the engine said that it is full, in no
+// order that means anything.
+func (v *View) TurnedAway() iter.Seq[string] {
+	return func(yield func(string) bool) {
+		for id := range v.full.All() {
+			if !yield(id) {
+				return
+			}
+		}
+	}
+}
+
 // Apply returns the view after changes, in order. Their conditions are the
 // store's to check. The order of a run and its status within one call does not
 // matter; but a run that is put without a live status, in v or among changes, is
@@ -188,6 +201,11 @@ func (v *View) change(c row.Change) {
 		v.ordered = v.ordered.With(&r, byClusterID)
 	case fleet.Status:
 		v.statuses = v.statuses.With(r.ID, &r)
+		if r.Full {
+			v.full = v.full.With(r.ID, &r)
+		} else {
+			v.full = v.full.Without(r.ID)
+		}
 	case fleet.Node:
 		v.dropNode(r.ID)
 		v.nodes = v.nodes.With(r.ID, &r)
@@ -222,6 +240,7 @@ func (v *View) drop(k row.Key) {
 		}
 	case row.ClusterStatus:
 		v.statuses = v.statuses.Without(k.ID)
+		v.full = v.full.Without(k.ID)
 	case row.Node:
 		v.dropNode(k.ID)
 	case row.Run:
