@@ -86,7 +86,8 @@ func (m *Machine) Connected(now time.Time, id int64, h nodeproto.Hello) {
 	}
 	s := &session{id: id, node: h.Node, warnings: warnings(h), report: h.Report, at: now}
 	m.sessions[id] = s
-	w.session, w.heard, w.silent = s, now, ""
+	w.heard, w.silent = now, ""
+	m.speaks(h.Node, s)
 	m.touched[h.Node] = true
 	m.do(Admit{Session: id})
 	m.send(now, s, n)
@@ -138,8 +139,8 @@ func (m *Machine) Disconnected(now time.Time, id int64) {
 		return
 	}
 	delete(m.sessions, id)
-	w := m.nodes[s.node]
-	w.session, w.heard = nil, now
+	m.nodes[s.node].heard = now
+	m.speaks(s.node, nil)
 	m.listAgain = true
 }
 
@@ -147,7 +148,7 @@ func (m *Machine) Disconnected(now time.Time, id int64) {
 func (m *Machine) close(s *session, why string) {
 	delete(m.sessions, s.id)
 	if w, ok := m.nodes[s.node]; ok && w.session == s {
-		w.session = nil
+		m.speaks(s.node, nil)
 	}
 	m.do(Close{Session: s.id, Why: why})
 }
@@ -233,8 +234,10 @@ func (m *Machine) Measured(now time.Time, c engine.Capacity, err error) {
 		m.do(Note{Failed: fmt.Errorf("measure capacity: %w", err)})
 		return
 	}
-	m.measured = true
-	m.capacity = pool.Capacity(c)
+	if now := pool.Capacity(c); !m.measured || m.capacity != now {
+		m.measured, m.capacity = true, now
+		m.dirt.All()
+	}
 }
 
 // Desired is all that node n is to do, as of v.

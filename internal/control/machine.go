@@ -30,6 +30,7 @@ const (
 	sweepEvery    = time.Second      // how often silence is looked for, while there are nodes
 	listEvery     = 5 * time.Second  // how often the engine is asked what it has
 	measureEvery  = time.Minute      // how often the engine is asked how much it has
+	lookEvery     = time.Minute      // how often all clusters are looked at, changed or not
 	stallAfter    = 10 * time.Second // not having been called for so long is a stall
 	retryCallMin  = time.Second      // first pause after an engine call that failed
 	retryCallMax  = 30 * time.Second
@@ -41,6 +42,9 @@ const (
 type Config struct {
 	Installation string // whose nodes these are
 	Term         int64  // of this server's life; higher than any before
+	// Check is told of every plan, from what it was made, and when the next look is
+	// due. For tests; default nobody.
+	Check func(v *pool.View, f pool.Facts, now time.Time, p pool.Plan, next time.Time)
 }
 
 // Machine is the logic of control. Its methods must be called by one goroutine
@@ -58,12 +62,15 @@ type Machine struct {
 	touched  map[string]bool // nodes about which there is something to tell Decide
 	orphans  map[string]bool // being removed
 
+	dirt   pool.Dirt
+	absent map[string]bool // nodes that no agent speaks for
+	lookAt time.Time       // at everything, to be sure
+
 	writing *batch // being committed; nil: none
 	fails   int    // commits failed in a row
 	writeAt time.Time
 	fence   int64
 	events  int64 // activity events written
-	recheck time.Time
 
 	capacity  pool.Capacity
 	measured  bool
@@ -112,7 +119,7 @@ type watch struct {
 func New(c Config) *Machine {
 	return &Machine{
 		cfg: c, view: pool.New(), nodes: map[string]*watch{}, sessions: map[int64]*session{},
-		touched: map[string]bool{}, orphans: map[string]bool{},
+		touched: map[string]bool{}, orphans: map[string]bool{}, absent: map[string]bool{},
 	}
 }
 
@@ -133,7 +140,7 @@ func (m *Machine) Turn(now time.Time, v *pool.View) []Effect {
 // Next is when to call Turn again at the latest.
 func (m *Machine) Next() time.Time {
 	next := m.listAt
-	for _, at := range []time.Time{m.sweepAt, m.measureAt, m.recheck, m.writeAt} {
+	for _, at := range []time.Time{m.sweepAt, m.measureAt, m.dirt.Next(), m.writeAt} {
 		if !at.IsZero() && (next.IsZero() || at.Before(next)) {
 			next = at
 		}
@@ -149,7 +156,7 @@ func (m *Machine) open(now time.Time) {
 		m.started = now
 		m.listAt, m.measureAt, m.sweepAt = now, now, now.Add(sweepEvery)
 		for n := range m.view.Nodes() {
-			m.nodes[n.ID] = &watch{heard: now, old: n.State != fleet.Launching}
+			m.watch(now, n.ID).old = n.State != fleet.Launching
 		}
 		for _, id := range slices.Sorted(maps.Keys(m.nodes)) {
 			m.tend(now, id)
@@ -197,9 +204,13 @@ func (m *Machine) sweep(now time.Time) {
 			m.tend(now, id)
 		}
 	}
-	m.hold = ""
+	hold := ""
 	if watched >= 5 && silent*5 > watched {
-		m.hold = "many nodes fell silent at once, which looks like the network and not like the nodes"
+		hold = "many nodes fell silent at once, which looks like the network and not like the nodes"
+	}
+	if hold != m.hold {
+		m.hold = hold
+		m.dirt.All()
 	}
 }
 
@@ -230,12 +241,23 @@ func (m *Machine) decide(now time.Time) {
 		return
 	}
 	m.writeAt = time.Time{}
-	f := pool.Facts{
-		Seen: m.seen(now), Away: m.away(), Hold: m.hold, Capacity: m.capacity, Blind: !m.measured, Fence: m.fence,
+	if !now.Before(m.lookAt) {
+		m.lookAt = now.Add(lookEvery)
+		m.dirt.All()
 	}
-	plan := pool.Decide(m.view, f, now)
+	f := pool.Facts{
+		Seen: m.seen(now), Away: m.absent, Hold: m.hold, Capacity: m.capacity, Blind: !m.measured, Fence: m.fence,
+		Dirty: m.dirt.Look(m.view, now),
+	}
+	var plan pool.Plan
+	if f.Dirty == nil || len(f.Dirty)+len(f.Seen) > 0 {
+		plan = pool.Decide(m.view, f, now)
+	}
+	m.dirt.Decided(m.view, plan)
+	if m.cfg.Check != nil {
+		m.cfg.Check(m.view, f, now, plan, m.dirt.Next())
+	}
 	m.fence = max(m.fence, plan.Fence)
-	m.recheck = plan.Recheck
 	touched := m.touched
 	m.touched = map[string]bool{}
 	if len(plan.Changes) == 0 {
@@ -277,15 +299,17 @@ func (m *Machine) seen(now time.Time) []pool.Event {
 	return out
 }
 
-// away returns the nodes that no agent speaks for.
-func (m *Machine) away() map[string]bool {
-	out := map[string]bool{}
-	for id, w := range m.nodes {
-		if w.session == nil {
-			out[id] = true
-		}
+// speaks notes whether an agent speaks for a node.
+func (m *Machine) speaks(node string, s *session) {
+	m.nodes[node].session = s
+	if s == nil {
+		m.absent[node] = true
+	} else {
+		delete(m.absent, node)
 	}
-	return out
+	if n, ok := m.view.Node(node); ok {
+		m.dirt.Touch(n.Cluster)
+	}
 }
 
 // Committed tells what became of a Commit. With err nothing was written, and the
@@ -300,6 +324,7 @@ func (m *Machine) Committed(now time.Time, v *pool.View, err error) {
 		m.fails++
 		m.writeAt = now.Add(backoff(m.fails, retryWriteMin, retryWriteMax))
 		maps.Copy(m.touched, b.touched)
+		m.dirt.All()
 		m.do(Note{Failed: fmt.Errorf("record plan: %w", err)})
 		return
 	}
@@ -348,6 +373,7 @@ func (m *Machine) watch(now time.Time, id string) *watch {
 	if !ok {
 		w = &watch{heard: now}
 		m.nodes[id] = w
+		m.speaks(id, nil)
 	}
 	return w
 }
@@ -357,6 +383,7 @@ func (m *Machine) forget(id string) {
 		m.close(w.session, "the node is gone")
 	}
 	delete(m.nodes, id)
+	delete(m.absent, id)
 	delete(m.touched, id)
 }
 

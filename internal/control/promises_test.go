@@ -57,6 +57,15 @@ func (w *world) committed(view *pool.View, changes []row.Change) {
 	}
 }
 
+// checkDirt holds that a plan is what it were if everything had been looked at.
+func (w *world) checkDirt(v *pool.View, f pool.Facts, now time.Time, p pool.Plan, next time.Time) {
+	f.Dirty = nil
+	want := pool.Decide(v, f, now)
+	if got, want := fmt.Sprint(p.Actions, p.Changes, next), fmt.Sprint(want.Actions, want.Changes, want.Recheck); got != want {
+		w.fail("looking at what changed plans\n%s\nlooking at all\n%s", got, want)
+	}
+}
+
 func (w *world) checkNode(view *pool.View, n fleet.Node, was row.Row, had bool) {
 	if !had {
 		if n.State != fleet.Launching {

@@ -273,7 +273,7 @@ func (w *world) play() {
 // ---- the server
 
 func (w *world) startServer() {
-	w.server = &server{w: w, m: control.New(control.Config{Installation: installation, Term: w.store.Term()})}
+	w.server = &server{w: w, m: control.New(control.Config{Installation: installation, Term: w.store.Term(), Check: w.checkDirt})}
 	w.server.wake()
 }
 
