@@ -17,9 +17,9 @@ const (
 	errNotDir  = syscall.ENOTDIR
 )
 
-// maxKey is the most characters of a key: a container's 63, a slash, and the
-// 1024 that Azure allows a blob.
-const maxKey = 63 + 1 + 1024
+// maxKey is the most characters of a key: a container's, which has its account
+// before it, a slash, and the 1024 that Azure allows a blob.
+const maxKey = 128 + 1 + 1024
 
 // maxSegments is Azure's limit; it also bounds what a folder's depth costs.
 const maxSegments = 1 + 254 // the container's
@@ -38,6 +38,10 @@ const (
 	folderEnd = ".d"
 	pieceEnd  = ".c"
 )
+
+// overlayEnd is the ending of a later header of a blob. It is no name of a blob:
+// lists pass it by.
+const overlayEnd = ".m"
 
 // pathOf returns where a key's file lies.
 func pathOf(key string) (string, error) {

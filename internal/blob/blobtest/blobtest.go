@@ -24,11 +24,16 @@ import (
 type Store interface {
 	Put(ctx context.Context, key string, r io.Reader, m blob.Meta) (blob.Info, error)
 	Create(ctx context.Context, key string, r io.Reader, m blob.Meta) (blob.Info, error)
-	Get(ctx context.Context, key string, off, n int64) (io.ReadCloser, blob.Info, error)
+	Get(ctx context.Context, key string, off, n int64) (blob.Content, blob.Info, error)
 	Stat(ctx context.Context, key string) (blob.Info, error)
 	Delete(ctx context.Context, key string) error
 	List(ctx context.Context, prefix, after string, limit int) ([]blob.Info, error)
 	Append(ctx context.Context, key string, offset int64, data []byte) (size int64, err error)
+	Replace(ctx context.Context, key string, r io.Reader, w blob.Write) (blob.Info, error)
+	Concat(ctx context.Context, key string, pieces []blob.Piece, w blob.Write) (blob.Info, error)
+	Amend(ctx context.Context, key string, change func(old blob.Info) (blob.Meta, error)) (blob.Info, error)
+	DeleteIf(ctx context.Context, key string, may func(old *blob.Info) error) error
+	Extend(ctx context.Context, key string, data []byte, may func(old *blob.Info) error) (blob.Info, error)
 }
 
 // Run checks every promise on stores that open makes, empty and each its own.
@@ -45,6 +50,10 @@ func Run(t *testing.T, open func(t *testing.T) Store) {
 		"an ETag changes with the content":                etags,
 		"a blob that is not there is not found":           notFound,
 		"putting and deleting side by side loses nothing": putAndDelete,
+		"of many writers of one state one succeeds":       oneWriter,
+		"what is said of a blob changes without it":       amends,
+		"a blob is made of parts of others":               concats,
+		"a sum of the content is kept with it":            sums,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -155,7 +164,7 @@ func hostileNames(t *testing.T, s Store) {
 }
 
 func badKeys(t *testing.T, s Store) {
-	for _, key := range []string{"", "c", "/", "c/", "/a", "c/" + strings.Repeat("é", 1100), strings.Repeat("a/", 100_000), "c/" + strings.Repeat("/", 254)} {
+	for _, key := range []string{"", "c", "/", "c/", "/a", "c/" + strings.Repeat("é", 1200), strings.Repeat("a/", 100_000), "c/" + strings.Repeat("/", 254)} {
 		_, putErr := s.Put(t.Context(), key, strings.NewReader(""), blob.Meta{})
 		_, statErr := s.Stat(t.Context(), key)
 		_, appendErr := s.Append(t.Context(), key, 0, []byte("x"))
