@@ -1,0 +1,231 @@
+// Package accounts answers for storage accounts: whose they are, and their keys.
+// A workspace has one of its own; others are records that somebody made
+// (Microsoft.Storage/storageAccounts). The bytes are internal/blob's, the keys are
+// derived by internal/token: what is kept here is how often each was made anew.
+//
+// Start at [Service.Find].
+package accounts
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/ebb-compute/ebb/internal/app/workspaces"
+	"github.com/ebb-compute/ebb/internal/core/access"
+	"github.com/ebb-compute/ebb/internal/core/armid"
+	"github.com/ebb-compute/ebb/internal/core/row"
+	"github.com/ebb-compute/ebb/internal/fault"
+)
+
+// Store is what the service needs of the store.
+type Store interface {
+	Commit(ctx context.Context, changes ...row.Change) (int64, error)
+	Get(ctx context.Context, k row.Key) (row.Record, error)
+	List(ctx context.Context, q row.Query) (row.Page, error)
+}
+
+// Workspaces is what the service needs of app/workspaces.
+type Workspaces interface {
+	Lookup(ctx context.Context, id string) (workspaces.Info, error)
+}
+
+// Deriver makes the keys of accounts. *token.Keys is one.
+type Deriver interface {
+	SharedKey(account string, n, generation int) []byte
+}
+
+// Service answers for storage accounts.
+type Service struct {
+	Store      Store
+	Workspaces Workspaces
+	Deriver    Deriver
+	Now        func() time.Time // site clock, UTC
+
+	known sync.Map // name → row.Key of what the account belongs to, as it was found last
+}
+
+// Account is a storage account.
+type Account struct {
+	Name        string
+	Scope       string // the ARM id that says who may touch it: its workspace's, or its own
+	Workspace   string // guid; empty for a record
+	Generations [2]int // of its keys
+}
+
+// Key is one of an account's two keys, as listKeys shows it.
+type Key struct {
+	Name  string // key1, key2
+	Value string // base64
+	Made  time.Time
+}
+
+// Find finds an account by its name; [fault.NotFound] if there is none.
+func (s *Service) Find(ctx context.Context, name string) (Account, error) {
+	a, err := s.owner(ctx, name)
+	if err != nil {
+		return Account{}, err
+	}
+	kept, _, err := s.kept(ctx, name)
+	a.Generations = kept.Generations
+	return a, err
+}
+
+func (s *Service) owner(ctx context.Context, name string) (Account, error) {
+	if k, ok := s.known.Load(name); ok {
+		if a, err := s.of(ctx, name, k.(row.Key)); err == nil || !errors.Is(err, fault.NotFound) {
+			return a, err
+		}
+		s.known.Delete(name)
+	}
+	for _, kind := range []row.Kind{row.Workspace, row.Resource} {
+		for after := ""; ; {
+			page, err := s.Store.List(ctx, row.Query{Kind: kind, After: after})
+			if err != nil {
+				return Account{}, fmt.Errorf("find account %s: %w", name, err)
+			}
+			for _, rec := range page.Records {
+				k := rec.Row.Key()
+				if kind == row.Resource && !strings.HasSuffix(k.ID, resourceSuffix+name) {
+					continue
+				}
+				a, err := s.of(ctx, name, k)
+				if errors.Is(err, fault.NotFound) {
+					continue
+				}
+				if err == nil {
+					s.known.Store(name, k)
+				}
+				return a, err
+			}
+			if after = page.Next; after == "" {
+				break
+			}
+		}
+	}
+	return Account{}, missing(name)
+}
+
+// resourceSuffix is how the id of a record of an account ends, before its name.
+const resourceSuffix = "/providers/microsoft.storage/storageaccounts/"
+
+func missing(name string) error {
+	return fault.Coded(fault.NotFound, "ResourceNotFound", name, "There is no storage account '%.40s' on this server.", name)
+}
+
+// of is the account if the row at k is what it belongs to.
+func (s *Service) of(ctx context.Context, name string, k row.Key) (Account, error) {
+	if k.Kind == row.Resource {
+		if _, err := s.Store.Get(ctx, k); err != nil {
+			return Account{}, err
+		}
+		return Account{Name: name, Scope: k.ID}, nil
+	}
+	w, err := s.Workspaces.Lookup(ctx, k.ID)
+	if err != nil {
+		return Account{}, err
+	}
+	if armid.Account(w.GUID) != name {
+		return Account{}, missing(name)
+	}
+	return Account{Name: name, Scope: w.Key, Workspace: strings.ToLower(w.GUID)}, nil
+}
+
+// generations is the stored form.
+type generations struct {
+	Generations [2]int       `json:"generations"`
+	Made        [2]time.Time `json:"made"`
+}
+
+func keysRow(name string) row.Key { return row.Key{Kind: row.Datum, ID: "storage keys/" + name} }
+
+func (s *Service) kept(ctx context.Context, name string) (generations, int64, error) {
+	rec, err := s.Store.Get(ctx, keysRow(name))
+	if errors.Is(err, fault.NotFound) {
+		return generations{}, 0, nil
+	}
+	if err != nil {
+		return generations{}, 0, fmt.Errorf("get keys of %s: %w", name, err)
+	}
+	doc, ok := rec.Row.(row.Document)
+	if !ok {
+		return generations{}, 0, fmt.Errorf("keys of %s: the row is a %T", name, rec.Row)
+	}
+	var g generations
+	if err := json.Unmarshal(doc.Body, &g); err != nil {
+		return generations{}, 0, fmt.Errorf("decode keys of %s: %w", name, err)
+	}
+	return g, rec.Rev, nil
+}
+
+// Keys returns an account's keys.
+func (s *Service) Keys(ctx context.Context, p access.Principal, name string) ([]Key, error) {
+	if err := s.may(ctx, p, name, "listKeys"); err != nil {
+		return nil, err
+	}
+	g, _, err := s.kept(ctx, name)
+	return s.derive(name, g), err
+}
+
+func (s *Service) derive(name string, g generations) []Key {
+	var keys []Key
+	for i := range g.Generations {
+		keys = append(keys, Key{fmt.Sprintf("key%d", i+1), base64.StdEncoding.EncodeToString(s.Deriver.SharedKey(name, i+1, g.Generations[i])), g.Made[i]})
+	}
+	return keys
+}
+
+// Regenerate makes one of an account's keys anew: what is signed with the one before
+// counts no more. It returns both.
+func (s *Service) Regenerate(ctx context.Context, p access.Principal, name, key string) ([]Key, error) {
+	if err := s.may(ctx, p, name, "regenerateKey"); err != nil {
+		return nil, err
+	}
+	n := map[string]int{"key1": 0, "key2": 1}
+	i, ok := n[strings.ToLower(key)]
+	if !ok {
+		return nil, fault.Coded(fault.Invalid, "InvalidValuesForRequestParameters", "keyName", "The key %.40q is none of a storage account's; it has key1 and key2.", key)
+	}
+	for {
+		g, rev, err := s.kept(ctx, name)
+		if err != nil {
+			return nil, err
+		}
+		now := s.Now().UTC()
+		g.Generations[i]++
+		g.Made[i] = now
+		body, err := json.Marshal(g)
+		if err != nil {
+			return nil, fmt.Errorf("encode keys of %s: %w", name, err)
+		}
+		k := keysRow(name)
+		change := row.Create(row.Document{Kind: k.Kind, ID: k.ID, Body: body, Created: now, Modified: now, By: p.ID})
+		if rev != 0 {
+			change.If = row.Condition{Rev: rev}
+		}
+		_, err = s.Store.Commit(ctx, change)
+		if errors.Is(err, fault.Precondition) { // somebody was quicker: theirs, and then ours
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("keep keys of %s: %w", name, err)
+		}
+		return s.derive(name, g), nil
+	}
+}
+
+func (s *Service) may(ctx context.Context, p access.Principal, name, action string) error {
+	a, err := s.owner(ctx, name)
+	if err != nil {
+		return err
+	}
+	if p.Kind == access.RunIdentity || !p.May(a.Scope) {
+		return fault.Coded(fault.Forbidden, "AuthorizationFailed", "", "The client '%s' with object id '%s' does not have authorization to perform action 'Microsoft.Storage/storageAccounts/%s/action' over scope '%s'.", p.Name, p.ID, action, a.Scope)
+	}
+	return nil
+}
