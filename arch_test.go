@@ -35,7 +35,7 @@ var arrows = []struct {
 	{"internal/control/", []string{"internal/core/", "internal/engine/", "internal/nodeproto/", "internal/fault/"}},
 	{"internal/node/", []string{"internal/node/", "internal/nodeproto/", "internal/core/", "internal/fault/"}},
 	{"internal/app/", []string{"internal/app/", "internal/core/", "internal/fault/"}},
-	{"internal/api/storage/", []string{"internal/api/arm/", "internal/blob/", "internal/core/", "internal/fault/"}},
+	{"internal/api/storage/", []string{"internal/api/arm/", "internal/blob/", "internal/core/", "internal/fault/", "internal/token/"}},
 	{"internal/api/data/", []string{"internal/api/arm/", "internal/app/", "internal/blob/", "internal/core/", "internal/fault/", "internal/token/"}},
 	{"internal/api/nodes/", []string{"internal/api/arm/", "internal/app/", "internal/blob/", "internal/core/", "internal/fault/", "internal/token/", "internal/nodeproto/"}}, // logs and outputs arrive here
 	{"internal/api/", []string{"internal/api/arm/", "internal/app/", "internal/core/", "internal/fault/", "internal/token/", "internal/nodeproto/"}},

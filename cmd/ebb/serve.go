@@ -15,6 +15,7 @@ import (
 	"crypto/tls"
 
 	"github.com/ebb-compute/ebb/client"
+	"github.com/ebb-compute/ebb/internal/api/storage"
 	"github.com/ebb-compute/ebb/internal/cli"
 	"github.com/ebb-compute/ebb/internal/config"
 )
@@ -81,6 +82,11 @@ func (s *server) run(ctx context.Context) error {
 	wg.Go(func() { s.loop.Run(ctx) })
 	wg.Go(func() { s.keepTime(ctx) })
 	wg.Go(func() { s.keepTidy(ctx) })
+	wg.Go(func() {
+		if err := storage.Tidy(ctx, s.blobs); err != nil && ctx.Err() == nil {
+			s.log.WarnContext(ctx, "deleted containers not emptied", "err", err)
+		}
+	})
 	wg.Go(func() { s.workspaces.Run(ctx) })
 	failed := make(chan error, 1)
 	wg.Go(func() { failed <- web.Serve(tls.NewListener(listener, s.ca.TLSConfig())) })

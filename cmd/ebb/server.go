@@ -21,6 +21,7 @@ import (
 	"github.com/ebb-compute/ebb/internal/api/nodes"
 	"github.com/ebb-compute/ebb/internal/api/schema"
 	"github.com/ebb-compute/ebb/internal/api/storage"
+	"github.com/ebb-compute/ebb/internal/app/accounts"
 	"github.com/ebb-compute/ebb/internal/app/assets"
 	"github.com/ebb-compute/ebb/internal/app/authorization"
 	"github.com/ebb-compute/ebb/internal/app/computes"
@@ -60,6 +61,7 @@ type server struct {
 	computes      *computes.Service
 	jobs          *jobs.Service
 	assets        *assets.Service
+	accounts      *accounts.Service
 }
 
 // open opens the data folder, makes on the first start what a server needs, and
@@ -131,6 +133,7 @@ func (s *server) services() {
 	s.resources = &resources.Service{Store: s.store, Groups: s.workspaces, Now: s.clock.Now, NewID: newID}
 	s.computes = &computes.Service{Store: s.store, Workspaces: s.workspaces, Now: s.clock.Now, NewID: newID, Log: s.log}
 	s.jobs = &jobs.Service{Store: s.store, Now: s.clock.Now, NewID: newID, Log: s.log}
+	s.accounts = &accounts.Service{Store: s.store, Workspaces: s.workspaces, Deriver: s.keys, Now: s.clock.Now}
 	s.assets = &assets.Service{Store: s.store, Files: files, Secrets: s.keys, Now: s.clock.Now, NewID: newID}
 }
 
@@ -188,7 +191,9 @@ func (s *server) handler(ctx context.Context, url string) (http.Handler, error) 
 		Tokens: s.keys, Sessions: sessions{s.loop}, Rows: s.store, Blobs: appender{files, s.blobs},
 		Assets: s.assets, Workspaces: s.workspaces, Execs: broker, Now: s.clock.Now, Log: s.log,
 	})
-	blobs := storage.Handler(storage.Service{Blobs: s.blobs, Keys: s.keys, Now: s.clock.Now, Log: s.log})
+	blobs := storage.Handler(storage.Service{
+		Blobs: s.blobs, Keys: s.keys, Accounts: storageAccounts{s.accounts}, Bearer: verifier.Verify, Tenant: tenant, Now: s.clock.Now, Log: s.log,
+	})
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if storage.Matches(r) {
 			blobs.ServeHTTP(w, r)
@@ -196,6 +201,22 @@ func (s *server) handler(ctx context.Context, url string) (http.Handler, error) 
 		}
 		router.ServeHTTP(w, r)
 	}), nil
+}
+
+// storageAccounts are the accounts as api/storage sees them.
+type storageAccounts struct{ accounts *accounts.Service }
+
+func (s storageAccounts) Account(ctx context.Context, name string) (storage.Account, error) {
+	a, err := s.accounts.Find(ctx, name)
+	if err != nil {
+		return storage.Account{}, err
+	}
+	out := storage.Account{Scope: a.Scope, Generations: a.Generations}
+	if a.Workspace != "" {
+		place := assets.Place{GUID: a.Workspace}
+		out.Containers = []string{place.ArtifactContainer(), place.DatastoreContainer()}
+	}
+	return out, nil
 }
 
 // ping reads a row, which need not be there.

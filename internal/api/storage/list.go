@@ -3,9 +3,10 @@ package storage
 import (
 	"encoding/base64"
 	"encoding/xml"
+	"maps"
 	"net/http"
 	"net/url"
-	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode"
@@ -35,9 +36,6 @@ type listing struct {
 	NextMarker      string
 }
 
-// identifier is a name of metadata as Azure allows it; others would be no XML.
-var identifier = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
-
 // nameXML is a blob's name; one that XML cannot carry goes percent-encoded, as
 // in Azure from version 2021-02-12 on.
 type nameXML struct {
@@ -58,6 +56,7 @@ type blobXML struct {
 }
 
 type propertiesXML struct {
+	Created            string `xml:"Creation-Time"`
 	LastModified       string `xml:"Last-Modified"`
 	Etag               string
 	ContentLength      int64  `xml:"Content-Length"`
@@ -99,27 +98,22 @@ func (c *call) listBlobs() error {
 	}
 	marker, err := base64.RawURLEncoding.DecodeString(c.q.Get("marker"))
 	if err != nil {
-		return fault.Coded(fault.Invalid, "OutOfRangeInput", "", "The marker is not one that this server gave.")
+		return badMarker()
 	}
 	out := listing{ContainerName: c.container, Prefix: c.q.Get("prefix"), Marker: c.q.Get("marker"), Delimiter: c.q.Get("delimiter"),
-		ServiceEndpoint: "https://" + c.r.Host + "/"}
+		ServiceEndpoint: c.endpoint()}
 	if c.q.Get("maxresults") != "" {
 		out.MaxResults = top
 	}
 	if err := c.fill(&out, string(marker), top); err != nil {
 		return err
 	}
-	text, err := xml.Marshal(out)
-	if err != nil {
-		return err
-	}
-	text = append([]byte(xml.Header), text...)
-	h := c.w.Header()
-	h.Set("Content-Type", "application/xml")
-	h.Set("Content-Length", strconv.Itoa(len(text)))
-	c.w.WriteHeader(http.StatusOK)
-	_, _ = c.w.Write(text) // the client may have left
+	c.send(http.StatusOK, marshal(out))
 	return nil
+}
+
+func badMarker() error {
+	return fault.Coded(fault.Invalid, "OutOfRangeInput", "", "One of the request inputs is out of range: the marker is not one that this server gave.")
 }
 
 func (c *call) top() (int, error) {
@@ -136,7 +130,7 @@ func (c *call) top() (int, error) {
 
 // fill puts the next top blobs and prefixes after marker into out.
 func (c *call) fill(out *listing, marker string, top int) error {
-	root := c.container + "/"
+	root := c.box + "/"
 	withMeta := strings.Contains(c.q.Get("include"), "metadata")
 	for after, more := marker, true; more; {
 		batch := min(top-len(out.Blobs.Items)+1, 1000)
@@ -175,7 +169,7 @@ func (c *call) folder(name, prefix, delimiter string) (string, bool) {
 func entry(name string, info blob.Info, withMeta bool) blobXML {
 	b := blobXML{Name: nameOf(name), Properties: propertiesXML{
 		LastModified: info.Modified.UTC().Format(http.TimeFormat), Etag: info.ETag, ContentLength: info.Size, ContentType: info.Meta.ContentType,
-		BlobType: "BlockBlob", LeaseStatus: "unlocked", LeaseState: "available",
+		BlobType: kindOf(info), Created: info.Created.UTC().Format(http.TimeFormat), LeaseStatus: "unlocked", LeaseState: "available",
 	}}
 	if b.Properties.ContentType == "" {
 		b.Properties.ContentType = "application/octet-stream"
@@ -186,14 +180,23 @@ func entry(name string, info blob.Info, withMeta bool) blobXML {
 	place := map[string]*string{"Content-Encoding": &b.Properties.ContentEncoding, "Content-Language": &b.Properties.ContentLanguage,
 		"Cache-Control": &b.Properties.CacheControl, "Content-Disposition": &b.Properties.ContentDisposition}
 	if withMeta {
-		b.Metadata = &metadataXML{}
+		b.Metadata = metadataOf(info.Meta.Metadata)
 	}
 	for k, v := range info.Meta.Metadata {
 		if to := place[stored[k]]; to != nil {
 			*to = v
-		} else if withMeta && identifier.MatchString(k) {
-			b.Metadata.Items = append(b.Metadata.Items, metaXML{xml.Name{Local: k}, v})
 		}
 	}
 	return b
+}
+
+// metadataOf is metadata as lists show it.
+func metadataOf(metadata map[string]string) *metadataXML {
+	out := &metadataXML{}
+	for _, k := range slices.Sorted(maps.Keys(metadata)) {
+		if identifier.MatchString(k) {
+			out.Items = append(out.Items, metaXML{xml.Name{Local: k}, metadata[k]})
+		}
+	}
+	return out
 }

@@ -155,15 +155,20 @@ func TestBothWaysToABlob(t *testing.T) {
 		host, path string
 		status     int
 	}{
-		"the server's own host":           {"localhost:8443", "/" + container + "/a", 200},
-		"the account's host":              {account + ".blob.core.windows.net", "/" + container + "/a", 200},
-		"the account's host with a port":  {strings.ToUpper(account) + ".blob.core.windows.net:443", "/" + container + "/a", 200},
-		"another account's host":          {"other.blob.core.windows.net", "/" + container + "/a", 404},
-		"a container of no workspace":     {account + ".blob.core.windows.net", "/plain/a", 404},
-		"logs, which are not served here": {account + ".blob.core.windows.net", "/logs-" + workspace + "/a", 404},
-		"not a container at all":          {"localhost:8443", "/subscriptions/x", 418},
+		"the server's own host":                 {"localhost:8443", "/" + container + "/a", 200},
+		"the account's host":                    {account + ".blob.core.windows.net", "/" + container + "/a", 200},
+		"the account's host with a port":        {strings.ToUpper(account) + ".blob.core.windows.net:443", "/" + container + "/a", 200},
+		"another account's host":                {"other.blob.core.windows.net", "/" + container + "/a", 403},
+		"a container of no workspace":           {account + ".blob.core.windows.net", "/plain/a", 403},
+		"logs, which are not served here":       {account + ".blob.core.windows.net", "/logs-" + workspace + "/a", 404},
+		"not a container at all":                {"localhost:8443", "/subscriptions/x", 418},
+		"the account first, then its container": {"localhost:8443", "/" + account + "/" + container + "/a", 200},
 	} {
 		t.Run(name, func(t *testing.T) {
+			query := query
+			if tt.status == 418 {
+				query = "?api-version=2021-07-01"
+			}
 			if a := s.send("GET", tt.path+query, "", "Host", tt.host); a.status != tt.status {
 				t.Errorf("%d %s, want %d", a.status, a.body, tt.status)
 			}
@@ -278,7 +283,7 @@ func TestConditions(t *testing.T) {
 		"delete if it is another":         {"DELETE", "a", "If-Match", `"0x0"`, 412},
 		"write what is new if it is new":  {"PUT", "fresh", "If-None-Match", "*", 201},
 		"commit blocks where a blob is":   {"BLOCKS", "a", "If-None-Match", "*", 409},
-		"delete what is not there":        {"DELETE", "none", "If-Match", "*", 404},
+		"delete what is not there":        {"DELETE", "none", "If-Match", "*", 412},
 		"an unquoted tag is taken as one": {"GET", "a", "If-Match", strings.Trim(tag, `"`), 200},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -365,7 +370,18 @@ func TestBadRequestsWriteNothing(t *testing.T) {
 		code           string
 	}{
 		"no type":                  {"", "x", nil, 400, "MissingRequiredHeader"},
-		"an append blob":           {"", "", []string{"x-ms-blob-type", "AppendBlob"}, 400, "NotImplemented"},
+		"a page blob":              {"", "", []string{"x-ms-blob-type", "PageBlob"}, 400, "NotImplemented"},
+		"a type that is none":      {"", "", []string{"x-ms-blob-type", "Blob"}, 400, "InvalidHeaderValue"},
+		"a full append blob":       {"", "x", []string{"x-ms-blob-type", "AppendBlob"}, 400, "InvalidHeaderValue"},
+		"a wrong CRC64":            {"", "x", append(slices.Clone(block), "x-ms-content-crc64", "AAAAAAAAAAA="), 400, "Crc64Mismatch"},
+		"both checksums":           {"", "x", append(slices.Clone(block), "x-ms-content-crc64", "AAAAAAAAAAA=", "Content-MD5", wrongMD5), 400, "Md5AndCrc64NotSupported"},
+		"a wrong MD5 to be kept":   {"", "x", append(slices.Clone(block), "x-ms-blob-content-md5", wrongMD5), 400, "Md5Mismatch"},
+		"a name of metadata":       {"", "x", append(slices.Clone(block), "x-ms-meta-a-b", "v"), 400, "InvalidMetadata"},
+		"too much metadata":        {"", "x", append(slices.Clone(block), "x-ms-meta-a", strings.Repeat("v", 9<<10)), 400, "MetadataTooLarge"},
+		"a lease":                  {"", "x", append(slices.Clone(block), "x-ms-lease-id", "1"), 412, "LeaseNotPresentWithBlobOperation"},
+		"a customer's key":         {"", "x", append(slices.Clone(block), "x-ms-encryption-key", "1"), 400, "NotImplemented"},
+		"a date that is none":      {"", "x", append(slices.Clone(block), "If-Modified-Since", "yesterday"), 400, "InvalidHeaderValue"},
+		"a version that is none":   {"", "x", append(slices.Clone(block), "x-ms-version", "new"), 400, "InvalidHeaderValue"},
 		"a wrong MD5":              {"", "x", append(slices.Clone(block), "Content-MD5", wrongMD5), 400, "Md5Mismatch"},
 		"no MD5 at all":            {"", "x", append(slices.Clone(block), "Content-MD5", "??"), 400, "InvalidMd5"},
 		"a block with a wrong MD5": {"comp=block&blockid=" + id(1), "x", []string{"Content-MD5", wrongMD5}, 400, "Md5Mismatch"},
