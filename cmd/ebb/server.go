@@ -179,7 +179,7 @@ func (s *server) handler(ctx context.Context, url string) (http.Handler, error) 
 	}
 	rt := schema.Checked(router)
 	admin.Register(rt, admin.Services{Version: version, Ping: s.ping, Auth: router.Auth, Metrics: metrics, Pruner: s.retention()})
-	login.Register(rt, login.Services{Tenant: tenant, Clients: s.workspaces, Keys: s.keys, Now: s.clock.Now})
+	login.Register(rt, login.Services{Tenant: tenant, URL: url, Clients: s.workspaces, Devices: s.workspaces, Keys: s.keys, Now: s.clock.Now})
 	mgmt.Register(rt, mgmt.Services{Workspaces: s.workspaces, Computes: s.computes, Ledger: s.computes, Records: s.resources, Authorization: s.authorization})
 	mgmt.RegisterJobs(rt, mgmt.JobServices{Jobs: s.jobs, Assets: s.assets})
 	mgmt.RegisterAssets(rt, mgmt.AssetServices{Jobs: s.jobs, Assets: s.assets, Keys: s.keys, Now: s.clock.Now})

@@ -125,7 +125,7 @@ put "ebb exec --" before the command that you would run against Azure.`,
 	_ = root.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"table", "json", "yaml", "tsv"}, cobra.ShellCompDirectiveNoFileComp))
 
 	root.AddCommand(a.computeCommand(), a.jobCommand(), a.statusCommand(), a.sizeCommand(), a.usageCommand(),
-		a.pruneCommand(), a.execCommand(), a.envCommand(), a.keeperCommand(), a.configCommand(), a.mlCommand(), a.versionCommand())
+		a.pruneCommand(), a.execCommand(), a.envCommand(), a.deviceCommand(), a.keeperCommand(), a.configCommand(), a.mlCommand(), a.versionCommand())
 	if a.Serve != nil {
 		root.AddCommand(a.serveCommand())
 	}

@@ -22,7 +22,7 @@ import (
 
 func (a *app) envCommand() *cobra.Command {
 	var shell string
-	var custom bool
+	var custom, identity bool
 	var pid int
 	cmd := &cobra.Command{
 		Use:   "env",
@@ -35,19 +35,23 @@ lives. "ebb exec" needs no such thing, and is the better way for one command.
 
 --custom-cloud prints another recipe, without any proxy: Azure clients are told
 of a cloud of its own at the server's URL. It is for servers reached by a DNS
-name, and for clients that can be told (Python SDK v1 and v2).`,
+name, and for clients that can be told (Python SDK v1 and v2). --identity is the
+same without a secret of one's own: tokens come from the server's endpoint for
+managed identities, for clients that ask there (DefaultAzureCredential, and
+"az login --identity").`,
 		Example: `  eval "$(ebb env)"
   ebb env --shell fish | source
   ebb env --shell powershell | Out-String | Invoke-Expression
-  eval "$(ebb env --custom-cloud)"`,
+  eval "$(ebb env --custom-cloud)"
+  eval "$(ebb env --identity)"`,
 		Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
 			write, ok := shells[shell]
 			if !ok {
 				return usagef("no shell %q; there are: sh, bash, zsh, fish, powershell", shell)
 			}
-			change, err := a.customCloud()
-			if !custom {
+			change, err := a.customCloud(identity)
+			if !custom && !identity {
 				change, err = a.keptProxy(pid)
 			}
 			if err != nil {
@@ -58,6 +62,7 @@ name, and for clients that can be told (Python SDK v1 and v2).`,
 	}
 	cmd.Flags().StringVar(&shell, "shell", "sh", "sh, bash, zsh, fish or powershell")
 	cmd.Flags().BoolVar(&custom, "custom-cloud", false, "for a server reached by name: no proxy, a cloud of its own")
+	cmd.Flags().BoolVar(&identity, "identity", false, "a cloud of its own, with tokens from the endpoint of managed identities")
 	cmd.Flags().IntVar(&pid, "pid", 0, "`process` with which the proxy ends (default the shell that runs this)")
 	_ = cmd.RegisterFlagCompletionFunc("shell", cobra.FixedCompletions([]string{"sh", "bash", "zsh", "fish", "powershell"}, cobra.ShellCompDirectiveNoFileComp))
 	return cmd
@@ -66,7 +71,10 @@ name, and for clients that can be told (Python SDK v1 and v2).`,
 // customCloud is recipe A of SDK v1 (which R1 of SDK v2 agrees with): a cloud
 // by its metadata. The tenant "adfs" keeps MSAL of SDK v2 from asking
 // login.microsoftonline.com which authorities there are.
-func (a *app) customCloud() (envChange, error) {
+//
+// With identity it is recipe R2: no credential of the client's own, which
+// DefaultAzureCredential would take first.
+func (a *app) customCloud(identity bool) (envChange, error) {
 	f, err := a.file()
 	if err != nil {
 		return envChange{}, err
@@ -74,13 +82,19 @@ func (a *app) customCloud() (envChange, error) {
 	var e envChange
 	e.put("ARM_CLOUD_METADATA_URL", f.URL+"/metadata/endpoints?api-version=2019-05-01")
 	e.put("AZUREML_CURRENT_CLOUD", "AzureCloud")
-	e.put("AZURE_AUTHORITY_HOST", f.URL)
-	e.put("AZURE_TENANT_ID", "adfs")
-	e.put("AZURE_CLIENT_ID", f.ClientID)
-	e.put("AZURE_CLIENT_SECRET", f.ClientSecret)
-	e.put("AZUREML_SERVICE_PRINCIPAL_TENANT_ID", f.TenantID)
-	e.put("AZUREML_SERVICE_PRINCIPAL_ID", f.ClientID)
-	e.put("AZUREML_SERVICE_PRINCIPAL_PASSWORD", f.ClientSecret)
+	if identity {
+		e.unset = []string{"AZURE_AUTHORITY_HOST", "AZURE_TENANT_ID", "AZURE_CLIENT_ID", "AZURE_CLIENT_SECRET", "AZURE_FEDERATED_TOKEN_FILE", "MSI_ENDPOINT", "MSI_SECRET", "IDENTITY_SERVER_THUMBPRINT"}
+		e.put("IDENTITY_ENDPOINT", f.URL+"/msi/token")
+		e.put("IDENTITY_HEADER", f.ClientID+":"+f.ClientSecret)
+	} else {
+		e.put("AZURE_AUTHORITY_HOST", f.URL)
+		e.put("AZURE_TENANT_ID", "adfs")
+		e.put("AZURE_CLIENT_ID", f.ClientID)
+		e.put("AZURE_CLIENT_SECRET", f.ClientSecret)
+		e.put("AZUREML_SERVICE_PRINCIPAL_TENANT_ID", f.TenantID)
+		e.put("AZUREML_SERVICE_PRINCIPAL_ID", f.ClientID)
+		e.put("AZUREML_SERVICE_PRINCIPAL_PASSWORD", f.ClientSecret)
+	}
 	if f.CA != "" {
 		for _, name := range bundleVariables {
 			e.put(name, f.CA)

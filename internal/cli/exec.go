@@ -26,17 +26,19 @@ func (a *app) execCommand() *cobra.Command {
 		Long: `Run any Azure client against the server, unmodified.
 
 For the command, and nobody else, ebb is an HTTPS proxy on loopback. Azure's
-names (management.azure.com, login.microsoftonline.com, *.api.azureml.ms,
-ml.azure.com, and the storage accounts of this server) lead to the server;
+names (management.azure.com, login.microsoftonline.com, graph.microsoft.com,
+*.api.azureml.ms, ml.azure.com, and the storage accounts of this server) lead
+to the server;
 every other host goes where it went before, through your own proxy if you have
 one. The server's CA is added to those the command trusts, and a credential is
 put into AZURE_TENANT_ID, AZURE_CLIENT_ID, AZURE_CLIENT_SECRET and
-AZUREML_SERVICE_PRINCIPAL_*, unless you have set your own.
+AZUREML_SERVICE_PRINCIPAL_*, unless you have set your own. az is logged in, in
+a configuration folder of its own that goes when the command ends.
 
 Terminal, signals and exit code are the command's: 128+n when signal n ended
 it, 127 when it was not found, 126 when it may not be run.`,
 		Example: `  ebb exec -- python train_on_azure.py
-  ebb exec -- az ml compute list
+  ebb exec -- az resource list
   ebb exec --client ~/team/client.json -- jupyter lab`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) == 0 {
@@ -160,10 +162,10 @@ func (a *app) childEnv(f client.File, proxyURL, dir string) (envChange, error) {
 	for _, name := range bundleVariables {
 		e.put(name, bundle)
 	}
-	// A fresh one: what is logged in there is logged in to Azure, and its token
-	// cache would be mixed with ours.
+	// A fresh one: what is logged in in the user's own is logged in to Azure, and
+	// its token cache would be mixed with ours.
 	config := filepath.Join(dir, "azure")
-	if err := os.Mkdir(config, 0o700); err != nil {
+	if err := writeAzDir(config, f); err != nil {
 		return e, err
 	}
 	e.put("AZURE_CONFIG_DIR", config)

@@ -635,7 +635,7 @@ func TestNamesThatLead(t *testing.T) {
 		"ml.azure.com": true, "a.ml.azure.com": true, "ebb" + hex + ".blob.core.windows.net": true,
 		"portal.azure.com": false, "azure.com": false, "api.azureml.ms.evil.example": false, "evilml.azure.com": false, "xapi.azureml.ms": false,
 		"realaccount.blob.core.windows.net": false, "ebb" + hex + "f.blob.core.windows.net": false, "ebb" + hex[1:] + ".blob.core.windows.net": false,
-		"graph.microsoft.com": false, "notlogin.microsoftonline.com": false, "": false,
+		"graph.microsoft.com": true, "graph.microsoft.com.evil.example": false, "notlogin.microsoftonline.com": false, "": false,
 	} {
 		if got := cli.Leads(host); got != want {
 			t.Errorf("Leads(%q) = %v, want %v", host, got, want)

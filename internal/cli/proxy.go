@@ -51,7 +51,7 @@ type proxy struct {
 var ownAccount = regexp.MustCompile(`^ebb[0-9a-f]{20}\.blob\.core\.windows\.net$`)
 
 // ledNames are the hosts led to the server; with a dot in front, all below too.
-var ledNames = []string{"management.azure.com", "login.microsoftonline.com", ".api.azureml.ms", "ml.azure.com", ".ml.azure.com"}
+var ledNames = []string{"management.azure.com", "login.microsoftonline.com", "graph.microsoft.com", ".api.azureml.ms", "ml.azure.com", ".ml.azure.com"}
 
 // leads reports whether a host is one that goes to the server.
 func leads(host string) bool {

@@ -1,7 +1,8 @@
 // Package login is the part of Microsoft Entra that clients meet: cloud
-// metadata, discovery, the token endpoints and the keys that verify tokens. It
-// knows one tenant, this server's, and one grant, client credentials with a
-// secret; others are refused by name.
+// metadata, discovery, the token endpoints, the endpoints of managed identities,
+// and the keys that verify tokens. It knows one tenant, this server's, and three
+// grants: a client's secret, a device code that a person approves, and the
+// refreshing of that; others are refused by name.
 //
 // Every URL in an answer follows the host that the client came by: through
 // "ebb exec" those are login.microsoftonline.com and management.azure.com.
@@ -15,16 +16,24 @@ import (
 
 	"github.com/ebb-compute/ebb/internal/api/arm"
 	"github.com/ebb-compute/ebb/internal/core/access"
+	"github.com/ebb-compute/ebb/internal/token"
 )
 
 // Services is what logging in needs.
 type Services struct {
 	Tenant  string // guid
+	URL     string // the server's own, for people's browsers
 	Clients Clients
+	Devices Devices
 	Keys    Signer
 	Now     func() time.Time
 	Life    time.Duration // of a token; default: an hour, as Entra's
+
+	polls *polls
 }
+
+// grants are the kinds of proof that the token endpoint takes.
+var grants = []string{grantClientCredentials, grantDevice, grantRefresh}
 
 // Clients knows who may log in. A client that does not exist is
 // fault.NotFound, a secret that is not its own fault.Unauthorized. It compares
@@ -33,9 +42,10 @@ type Clients interface {
 	Check(ctx context.Context, tenant, clientID, secret string) (access.Principal, error)
 }
 
-// Signer signs claims and publishes the keys to verify them with.
+// Signer signs claims, verifies what it signed, and publishes the keys to verify them with.
 type Signer interface {
 	Sign(claims map[string]any) (string, error)
+	Verify(tok string, audiences []string, now time.Time) (token.Claims, error)
 	JWKS() any
 }
 
@@ -51,6 +61,7 @@ func Register(reg arm.Registrar, s Services) {
 	if s.Life == 0 {
 		s.Life = time.Hour
 	}
+	s.polls = &polls{}
 	reg.Public("GET /metadata/endpoints", s.metadata)
 	reg.Public("GET /{tenant}/discovery/instance", s.instance)
 	for _, a := range authorities {
@@ -60,13 +71,13 @@ func Register(reg arm.Registrar, s Services) {
 		reg.Public("GET "+a+"/discovery/v2.0/keys", s.keys)
 		reg.Public("POST "+a+"/oauth2/token", s.token)
 		reg.Public("POST "+a+"/oauth2/v2.0/token", s.token)
-		for _, path := range []string{"authorize", "devicecode"} {
-			arm.NotBuilt(reg, a+"/oauth2/"+path, "Logging in as a person")
-			arm.NotBuilt(reg, a+"/oauth2/v2.0/"+path, "Logging in as a person")
+		for _, version := range []string{"/oauth2/", "/oauth2/v2.0/"} {
+			reg.Public("POST "+a+version+"devicecode", s.devicecode)
+			arm.NotBuilt(reg, a+version+"authorize", "Signing in by a browser that comes back (use a device code)")
 		}
 	}
-	arm.NotBuilt(reg, "/metadata/identity", "The identity endpoint of machines")
-	arm.NotBuilt(reg, "/msi/token", "The identity endpoint of machines")
+	registerDevice(reg, s)
+	registerIdentity(reg, s)
 }
 
 // known reports whether a tenant of a path is ours. "common" and
@@ -103,7 +114,7 @@ func (s Services) discovery(authority, version string) arm.Handler {
 			"device_authorization_endpoint":         base + "/oauth2" + version + "/devicecode",
 			"jwks_uri":                              base + "/discovery" + version + "/keys",
 			"token_endpoint_auth_methods_supported": []string{"client_secret_post", "client_secret_basic"},
-			"grant_types_supported":                 []string{grantClientCredentials},
+			"grant_types_supported":                 grants,
 			"response_types_supported":              []string{"code", "id_token", "token"},
 			"response_modes_supported":              []string{"query", "fragment", "form_post"},
 			"subject_types_supported":               []string{"pairwise"},

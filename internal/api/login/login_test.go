@@ -258,7 +258,7 @@ func TestTokenTroubles(t *testing.T) {
 	if w := b.ask(httptest.NewRequest("GET", "/"+tenant+"/oauth2/token", nil), azure); w.Code != 405 {
 		t.Errorf("GET is answered %d %s", w.Code, w.Body)
 	}
-	for _, path := range []string{"/common/oauth2/v2.0/devicecode", "/metadata/identity/oauth2/token", "/adfs/x/oauth2/authorize", "/msi/token"} {
+	for _, path := range []string{"/common/oauth2/v2.0/authorize", "/adfs/x/oauth2/authorize"} {
 		if w := b.ask(httptest.NewRequest("POST", path, nil), azure); w.Code != 400 || !strings.Contains(w.Body.String(), "NotImplemented") {
 			t.Errorf("%s is answered %d %s", path, w.Code, w.Body)
 		}
@@ -297,10 +297,11 @@ func TestDiscovery(t *testing.T) {
 		if _, set := b.get(t, want.host, at("jwks_uri")); len(set["keys"].([]any)) != 1 {
 			t.Errorf("the keys of %s are %v", path, set)
 		}
-		for _, name := range []string{"authorization_endpoint", "device_authorization_endpoint"} {
-			if w := b.ask(httptest.NewRequest("GET", at(name), nil), want.host); !strings.Contains(w.Body.String(), "NotImplemented") {
-				t.Errorf("the %s of %s is answered %d %s", name, path, w.Code, w.Body)
-			}
+		if w := b.ask(httptest.NewRequest("GET", at("authorization_endpoint"), nil), want.host); !strings.Contains(w.Body.String(), "NotImplemented") {
+			t.Errorf("the authorization endpoint of %s is answered %d %s", path, w.Code, w.Body)
+		}
+		if w := b.ask(post(at("device_authorization_endpoint"), nil), want.host); !strings.Contains(w.Body.String(), "client_id") {
+			t.Errorf("the device endpoint of %s is answered %d %s", path, w.Code, w.Body)
 		}
 	}
 	if status, doc := b.get(t, azure, "/"+object+"/v2.0/.well-known/openid-configuration"); status != 400 || doc["error"] != "invalid_tenant" {

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -75,6 +76,9 @@ func (s Services) token(w http.ResponseWriter, r *http.Request) (int, any, error
 	if bad != nil {
 		return s.refuse(w, r, *bad)
 	}
+	if g := form.Get("grant_type"); g == grantDevice || g == "device_code" || g == grantRefresh {
+		return s.person(w, r, form)
+	}
 	audience, bad := s.admit(form)
 	if bad != nil {
 		return s.refuse(w, r, *bad)
@@ -134,7 +138,7 @@ func (s Services) admit(form url.Values) (string, *refusal) {
 		}
 	}
 	if g := form.Get("grant_type"); g != grantClientCredentials {
-		return "", &refusal{http.StatusBadRequest, "unsupported_grant_type", 70003, fmt.Sprintf("The app requested an unsupported grant type '%.100s'. Ebb has '%s' only.", g, grantClientCredentials)}
+		return "", &refusal{http.StatusBadRequest, "unsupported_grant_type", 70003, fmt.Sprintf("The app requested an unsupported grant type '%.100s'. Ebb has: %s.", g, strings.Join(grants, ", "))}
 	}
 	if form.Get("client_secret") == "" {
 		if form.Get("client_assertion") != "" {
@@ -152,10 +156,17 @@ func (s Services) admit(form url.Values) (string, *refusal) {
 	if audience == "" {
 		return "", new(missing("scope"))
 	}
-	if len(audience) > maxAudience || strings.ContainsFunc(audience, func(r rune) bool { return r <= ' ' || r > '~' }) {
-		return "", &refusal{http.StatusBadRequest, "invalid_resource", 500011, "The resource principal is longer than any that is known, or has characters that none has."}
+	if !plausible(audience) {
+		return "", new(badAudience)
 	}
 	return audience, nil
+}
+
+var badAudience = refusal{http.StatusBadRequest, "invalid_resource", 500011, "The resource principal is longer than any that is known, or has characters that none has."}
+
+// plausible reports whether a token can be made for an audience.
+func plausible(audience string) bool {
+	return audience != "" && len(audience) <= maxAudience && !strings.ContainsFunc(audience, func(r rune) bool { return r <= ' ' || r > '~' })
 }
 
 // resourceOf returns the one resource that a scope names. The scopes of OpenID
@@ -171,13 +182,7 @@ func resourceOf(scope string) (string, bool) {
 }
 
 func (s Services) issue(r *http.Request, form url.Values, who access.Principal, audience string) (int, any, error) {
-	now := s.Now()
-	exp := now.Add(s.Life)
-	tok, err := s.Keys.Sign(map[string]any{
-		"aud": audienceOf(r, audience), "iss": issuerOf(r, s.Tenant), "iat": now.Unix(), "nbf": now.Unix(), "exp": exp.Unix(),
-		"appid": who.App, "appidacr": "1", "app_displayname": who.Name, "idp": issuerOf(r, s.Tenant), "idtyp": "app",
-		"oid": who.ID, "sub": who.ID, "tid": s.Tenant, "uti": uuid.NewString(), "ver": "1.0",
-	})
+	tok, exp, err := s.sign(r, who, audience)
 	if err != nil {
 		return 0, nil, err
 	}
@@ -186,9 +191,26 @@ func (s Services) issue(r *http.Request, form url.Values, who access.Principal, 
 	if form.Get("resource") != "" { // the older form has numbers as text
 		text := func(n int64) string { return strconv.FormatInt(n, 10) }
 		body["expires_in"], body["ext_expires_in"] = text(seconds), text(seconds)
-		body["expires_on"], body["not_before"], body["resource"] = text(exp.Unix()), text(now.Unix()), audience
+		body["expires_on"], body["not_before"], body["resource"] = text(exp.Unix()), text(s.Now().Unix()), audience
 	}
 	return http.StatusOK, body, nil
+}
+
+// sign makes an access token.
+func (s Services) sign(r *http.Request, who access.Principal, audience string) (string, time.Time, error) {
+	now := s.Now()
+	exp := now.Add(s.Life)
+	claims := map[string]any{
+		"aud": audienceOf(r, audience), "iss": issuerOf(r, s.Tenant), "iat": now.Unix(), "nbf": now.Unix(), "exp": exp.Unix(),
+		"appid": who.App, "appidacr": "1", "app_displayname": who.Name, "idp": issuerOf(r, s.Tenant), "idtyp": "app",
+		"oid": who.ID, "sub": who.ID, "tid": s.Tenant, "uti": uuid.NewString(), "ver": "1.0",
+	}
+	if who.Kind == access.User {
+		claims["idtyp"], claims["appidacr"], claims["scp"] = "user", "0", "user_impersonation"
+		claims["name"], claims["unique_name"], claims["upn"] = who.Name, who.UserName(), who.UserName()
+	}
+	tok, err := s.Keys.Sign(claims)
+	return tok, exp, err
 }
 
 // audienceOf is what a token is made for. A server may be reached by names

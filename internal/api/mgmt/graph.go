@@ -134,7 +134,7 @@ func (h graphRoutes) me(_ http.ResponseWriter, r *http.Request) (int, any, error
 	if who.Kind != access.User {
 		return 0, nil, fault.Coded(fault.Invalid, "BadRequest", "", "/me request is only valid with delegated authentication flow.")
 	}
-	return http.StatusOK, map[string]any{"@odata.type": "#microsoft.graph.user", "id": who.ID, "displayName": who.Name, "userPrincipalName": who.Name + "@" + who.Tenant}, nil
+	return http.StatusOK, map[string]any{"@odata.type": "#microsoft.graph.user", "id": who.ID, "displayName": who.Name, "userPrincipalName": who.UserName()}, nil
 }
 
 func (h graphRoutes) none(_ http.ResponseWriter, r *http.Request) (int, any, error) {

@@ -36,3 +36,6 @@ func (p Principal) May(scope string) bool {
 	s := strings.ToLower(scope)
 	return s == p.Scope || strings.HasPrefix(s, p.Scope+"/")
 }
+
+// UserName is what a person is called where a name with an @ is expected.
+func (p Principal) UserName() string { return p.Name + "@" + p.Tenant }
