@@ -139,7 +139,7 @@ func TestAssetsByTheirAddresses(t *testing.T) {
 			t.Errorf("%s: %q, next %v; want %q", query, s, list["nextLink"], want)
 		}
 	}
-	refused := w.call(400, "PUT", "/models/m/versions/1", strings.Replace(model(""), "paths/m", "paths/n", 1))
+	refused := w.call(409, "PUT", "/models/m/versions/1", strings.Replace(model(""), "paths/m", "paths/n", 1))
 	if at(refused, "error.code") != "PropertyChangeNotAllowed" || at(refused, "error.target") != "properties.modelUri" {
 		t.Errorf("another place: %v", refused)
 	}

@@ -295,14 +295,17 @@ func checkDatastore(props map[string]any) (secrets map[string]any, err error) {
 	return secrets, err
 }
 
-// secretsOf returns the secrets of credentials; nil: none were sent.
+// secretsOf returns the secrets of credentials; nil: none were sent, as when a
+// client puts back what it read.
 func secretsOf(kind string, cred map[string]any) (map[string]any, error) {
-	given, ok := cred["secrets"].(map[string]any)
-	if !ok || kind == "None" {
-		return nil, nil
-	}
+	given, _ := cred["secrets"].(map[string]any)
 	name := credentialTypes[kind].secret
 	value, _ := given[name].(string)
+	other := maps.Clone(given)
+	maps.DeleteFunc(other, func(k string, v any) bool { return k == "secretsType" || v == nil })
+	if kind == "None" || len(other) == 0 {
+		return nil, nil
+	}
 	if t, _ := given["secretsType"].(string); t != "" && !strings.EqualFold(t, kind) || value == "" {
 		return nil, fault.Coded(fault.Invalid, "InvalidPropertyValue", "properties.credentials.secrets", "The secrets of credentials of the type %s must have secretsType %s and %s.", kind, kind, name)
 	}
@@ -314,7 +317,7 @@ func sameTarget(old *Datastore, props map[string]any) error {
 	typ, _ := old.Properties["datastoreType"].(string)
 	for _, at := range append([]string{"datastoreType"}, datastoreTypes[typ]...) {
 		if !sameJSON(old.Properties[at], props[at]) {
-			return fault.Coded(fault.Invalid, "PropertyChangeNotAllowed", "properties."+at, "The property %s of the datastore %q cannot be changed. Make another datastore, or delete this one first.", at, old.Name)
+			return fault.Coded(fault.Conflict, "PropertyChangeNotAllowed", "properties."+at, "The property %s of the datastore %q cannot be changed. Make another datastore, or delete this one first.", at, old.Name)
 		}
 	}
 	return nil

@@ -271,8 +271,8 @@ func (s *Service) Environments(ctx context.Context, w Place, after string) ([]ma
 		if err := json.Unmarshal(r.Row.(row.Document).Body, &h); err != nil {
 			return nil, "", fmt.Errorf("read environments: %w", err)
 		}
-		if h.ARM != nil && h.ARM.Anonymous {
-			continue
+		if h.Version == "" || h.ARM != nil && h.ARM.Anonymous {
+			continue // every version is deleted, or was made by the way
 		}
 		env, err := s.version(ctx, w, h.Name, h.Version)
 		if err != nil {

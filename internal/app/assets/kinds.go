@@ -18,6 +18,7 @@ type kind struct {
 	shared []string // properties that all versions of a name have alike
 	needs  []string // properties that a version must have
 	texts  []string // properties that are text where they are given
+	filled []string // fixed ones that get a value by themselves
 }
 
 // rows is the kind of the rows that a collection is kept in.
@@ -29,11 +30,14 @@ func (c Collection) rows() row.Kind {
 }
 
 var kinds = map[Collection]kind{
-	Codes:        {noun: "code asset", fixed: []string{"codeUri", "isAnonymous"}, needs: []string{"codeUri"}, texts: []string{"codeUri"}},
-	Data:         {noun: "data asset", fixed: []string{"dataUri", "dataType", "isAnonymous", "referencedUris"}, shared: []string{"dataType"}, needs: []string{"dataUri", "dataType"}, texts: []string{"dataUri"}},
-	Models:       {noun: "model", fixed: []string{"modelUri", "modelType", "isAnonymous", "jobName", "flavors"}, needs: []string{"modelUri"}, texts: []string{"modelUri", "modelType", "stage", "jobName"}},
-	Environments: {noun: "environment", fixed: []string{"image", "condaFile", "build", "osType", "inferenceConfig", "isAnonymous"}, texts: []string{"image", "condaFile", "stage"}},
-	Components:   {noun: "component", fixed: []string{"componentSpec", "isAnonymous"}, needs: []string{"componentSpec"}},
+	Codes: {noun: "code asset", fixed: []string{"codeUri", "isAnonymous"}, needs: []string{"codeUri"}, texts: []string{"codeUri"}, filled: []string{"isAnonymous"}},
+	Data: {noun: "data asset", fixed: []string{"dataUri", "dataType", "isAnonymous", "referencedUris"}, shared: []string{"dataType"},
+		needs: []string{"dataUri", "dataType"}, texts: []string{"dataUri"}, filled: []string{"isAnonymous"}},
+	Models: {noun: "model", fixed: []string{"modelUri", "modelType", "isAnonymous", "jobName", "flavors"},
+		needs: []string{"modelUri"}, texts: []string{"modelUri", "modelType", "stage", "jobName"}, filled: []string{"isAnonymous", "modelType", "jobName", "flavors"}},
+	Environments: {noun: "environment", fixed: []string{"image", "condaFile", "build", "osType", "inferenceConfig", "isAnonymous"},
+		texts: []string{"image", "condaFile", "stage"}, filled: []string{"osType", "isAnonymous"}},
+	Components: {noun: "component", fixed: []string{"componentSpec", "isAnonymous"}, needs: []string{"componentSpec"}, filled: []string{"isAnonymous"}},
 }
 
 // Words that a property may have.
@@ -131,6 +135,23 @@ func jsonOf(v any) any {
 		return v
 	}
 	return out
+}
+
+// empty reports whether a value says no more than one that is not there.
+func empty(v any) bool {
+	switch v := v.(type) {
+	case nil:
+		return true
+	case string:
+		return v == ""
+	case bool:
+		return !v
+	case map[string]any:
+		return len(v) == 0
+	case []any:
+		return len(v) == 0
+	}
+	return false
 }
 
 func sameJSON(a, b any) bool { return reflect.DeepEqual(jsonOf(a), jsonOf(b)) }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -107,8 +108,15 @@ func (s *Service) asset(ctx context.Context, w Place, c Collection, name, versio
 	return unpack(rec)
 }
 
+// defaultVersion is how clients ask for a component's version that is to be used
+// where none is named: the newest.
+const defaultVersion = "azureml_default"
+
 // Get returns a version of an asset, or what is known of a name where version is empty.
 func (s *Service) Get(ctx context.Context, w Place, c Collection, name, version string) (Asset, error) {
+	if c == Components && version == defaultVersion {
+		return s.Newest(ctx, w, c, name)
+	}
 	k, err := s.asset(ctx, w, c, name, version)
 	if errors.Is(err, fault.NotFound) {
 		return Asset{}, noAsset(c, name, version)
@@ -132,8 +140,11 @@ func (s *Service) PutVersion(ctx context.Context, p access.Principal, w Place, c
 	if err := errors.Join(checkAssetName("name", name), checkAssetName("version", version)); err != nil {
 		return Asset{}, false, err
 	}
+	if version == defaultVersion {
+		return Asset{}, false, fault.Coded(fault.Invalid, "InvalidAssetName", "version", "The version %q is reserved: it stands for the newest one.", version)
+	}
 	for try := 0; ; try++ {
-		a, created, err = s.putVersion(ctx, p, w, c, name, version, maps.Clone(props))
+		a, created, err = s.putVersion(ctx, p, w, c, name, version, withDefaults(c, props))
 		if !again(err, try) {
 			return a, created, err
 		}
@@ -144,7 +155,7 @@ func (s *Service) putVersion(ctx context.Context, p access.Principal, w Place, c
 	old, err := s.asset(ctx, w, c, name, version)
 	switch {
 	case err == nil:
-		a, err := s.change(ctx, p, c, old, props)
+		a, err := s.change(ctx, p, w, c, old, props)
 		return a, false, err
 	case !errors.Is(err, fault.NotFound):
 		return Asset{}, false, err
@@ -206,21 +217,22 @@ func (s *Service) rewrite(p access.Principal, kind row.Kind, id, parent, sort st
 }
 
 // change replaces what of an asset may change, and refuses by name what may not.
-func (s *Service) change(ctx context.Context, p access.Principal, c Collection, old kept, props map[string]any) (Asset, error) {
-	for _, name := range kinds[c].fixed {
-		now, sent := props[name]
-		was, had := old.Properties[name]
-		if !sent || now == nil {
-			if had {
-				props[name] = was
-			}
-			continue
-		}
-		if !sameJSON(was, now) {
-			return Asset{}, fault.Coded(fault.Invalid, "PropertyChangeNotAllowed", "properties."+name,
+func (s *Service) change(ctx context.Context, p access.Principal, w Place, c Collection, old kept, props map[string]any) (Asset, error) {
+	fixed := kinds[c].fixed
+	if old.Version == "" {
+		fixed = kinds[c].shared
+	}
+	for _, name := range fixed {
+		was, now := old.Properties[name], props[name]
+		left := now == nil && (old.Version == "" || slices.Contains(kinds[c].filled, name))
+		if !left && !sameJSON(was, now) && !(empty(was) && empty(now)) {
+			// A conflict: SDK v2 then makes the next version of an environment.
+			return Asset{}, fault.Coded(fault.Conflict, "PropertyChangeNotAllowed", "properties."+name,
 				"The property %s of the %s %s:%s cannot be changed. Make another version.", name, kinds[c].noun, old.Name, old.Version)
 		}
-		props[name] = was
+		if delete(props, name); was != nil {
+			props[name] = was
+		}
 	}
 	if err := kinds[c].check(props, old.Version == ""); err != nil {
 		return Asset{}, err
@@ -236,11 +248,42 @@ func (s *Service) change(ctx context.Context, p access.Principal, c Collection, 
 	if err != nil {
 		return Asset{}, err
 	}
-	if _, err := s.Store.Commit(ctx, write, s.event(p, old.doc.ID, "update "+string(c))); err != nil {
+	changes := []row.Change{write, s.event(p, old.doc.ID, "update "+string(c))}
+	if a.Version != "" && a.Archived() != old.Archived() {
+		top, err := s.relabelled(ctx, p, w, c, &a, a.Version)
+		if err != nil {
+			return Asset{}, err
+		}
+		changes = append(changes, top)
+	}
+	if _, err := s.Store.Commit(ctx, changes...); err != nil {
 		return Asset{}, fmt.Errorf("update %s: %w", old.doc.ID, err)
 	}
 	a.Modified = write.Put.(row.Document).Modified
 	return a, nil
+}
+
+// relabelled is the write that says which version of a name is the latest, once
+// a has changed: the newest that is not archived, or else.
+func (s *Service) relabelled(ctx context.Context, p access.Principal, w Place, c Collection, a *Asset, otherwise string) (row.Change, error) {
+	top, err := s.asset(ctx, w, c, a.Name, "")
+	if err != nil {
+		return row.Change{}, err
+	}
+	all, err := s.versions(ctx, w, c, a.Name)
+	if err != nil {
+		return row.Change{}, err
+	}
+	top.Latest = otherwise
+	for _, v := range all {
+		if v.Version == a.Version {
+			v.Asset = *a
+		}
+		if !v.Archived() && !strings.HasPrefix(v.Version, autosaved) {
+			top.Latest = v.Version
+		}
+	}
+	return s.rewrite(p, top.doc.Kind, top.doc.ID, top.doc.Parent, top.doc.Sort, top)
 }
 
 // PutName makes a name without a version, or changes what is known of one.
@@ -259,7 +302,7 @@ func (s *Service) PutName(ctx context.Context, p access.Principal, w Place, c Co
 func (s *Service) putName(ctx context.Context, p access.Principal, w Place, c Collection, name string, props map[string]any) (Asset, bool, error) {
 	old, err := s.asset(ctx, w, c, name, "")
 	if err == nil {
-		a, err := s.change(ctx, p, c, old, props)
+		a, err := s.change(ctx, p, w, c, old, props)
 		return a, false, err
 	}
 	if !errors.Is(err, fault.NotFound) {
@@ -304,26 +347,18 @@ func (s *Service) delete(ctx context.Context, p access.Principal, w Place, c Col
 		return false, err
 	}
 	changes := []row.Change{{Drop: old.doc.Key(), If: row.Condition{Rev: old.rev}}, s.event(p, old.doc.ID, "delete "+string(c))}
-	rest, err := s.versions(ctx, w, c, name)
-	if err != nil {
-		return false, err
-	}
 	if version == "" {
+		rest, err := s.versions(ctx, w, c, name)
+		if err != nil {
+			return false, err
+		}
 		for _, v := range rest {
 			changes = append(changes, row.Drop(v.doc.Key()))
 		}
 	} else {
-		top, err := s.asset(ctx, w, c, name, "")
-		if err != nil {
-			return false, err
-		}
-		top.Latest = ""
-		for _, v := range rest {
-			if !strings.EqualFold(v.Version, version) {
-				top.Latest = v.Version
-			}
-		}
-		write, err := s.rewrite(p, top.doc.Kind, top.doc.ID, top.doc.Parent, top.doc.Sort, top)
+		gone := old.Asset
+		gone.Properties = map[string]any{"isArchived": true}
+		write, err := s.relabelled(ctx, p, w, c, &gone, "")
 		if err != nil {
 			return false, err
 		}
@@ -333,6 +368,20 @@ func (s *Service) delete(ctx context.Context, p access.Principal, w Place, c Col
 		return false, fmt.Errorf("delete %s %s: %w", c, name, err)
 	}
 	return true, nil
+}
+
+// withDefaults is what a client sent, and what of it has a value by itself where
+// clients compare what they read with what they wrote.
+func withDefaults(c Collection, props map[string]any) map[string]any {
+	props = maps.Clone(props)
+	if build, ok := props["build"].(map[string]any); ok && c == Environments {
+		build = maps.Clone(build)
+		if path, _ := build["dockerfilePath"].(string); path == "" {
+			build["dockerfilePath"] = "Dockerfile"
+		}
+		props["build"] = build
+	}
+	return props
 }
 
 // versions returns every version of a name, oldest first.
