@@ -238,16 +238,6 @@ func (s sessions) Connect(ctx context.Context, h nodeproto.Hello) (nodes.Session
 	return session, nil
 }
 
-// appender is the blob store as api/nodes sees it.
-type appender struct {
-	data.Store
-	blobs *blob.Store
-}
-
-func (a appender) Append(ctx context.Context, key string, offset int64, text []byte) (int64, error) {
-	return a.blobs.Append(ctx, key, offset, text)
-}
-
 // timeKey is where the site clock is kept.
 var timeKey = row.Key{Kind: row.Datum, ID: "clock"}
 

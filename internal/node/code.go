@@ -135,8 +135,11 @@ func unpackFile(root *os.Root, name string, mode fs.FileMode, r io.Reader) error
 		}
 	}
 	perm := fs.FileMode(0o644)
-	if mode&0o111 != 0 {
+	switch {
+	case mode&0o111 != 0:
 		perm = 0o755
+	case mode&0o222 == 0: // shared with other jobs
+		perm = 0o444
 	}
 	f, err := root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, perm)
 	if err != nil {

@@ -138,6 +138,12 @@ func (t *task) make(ctx context.Context) error {
 	if err := os.MkdirAll(work, 0o755); err != nil {
 		return err
 	}
+	if len(order.Task.Inputs) > 0 {
+		t.send(ctx, Noted{t.id, "fetching the inputs"})
+		if err := a.server.fetchInputs(ctx, a.Config.Cache, t.dir, order, say); err != nil {
+			return err
+		}
+	}
 	t.send(ctx, Noted{t.id, "preparing the environment"})
 	log := &lateFile{path: filepath.Join(t.dir, "log", filepath.FromSlash(buildLog))}
 	defer log.close()
@@ -226,6 +232,9 @@ func (t *task) deliver(ctx context.Context) {
 	a.insist(ctx, "deliver the logs of "+t.id, func() error { return t.shipper.flush(ctx) })
 	u := &uploader{server: a.server, attempt: t.id, fence: t.fence, member: t.member, log: a.Log}
 	a.insist(ctx, "deliver the outputs of "+t.id, func() error { return u.all(ctx, filepath.Join(t.dir, "work")) })
+	st, err := a.holder.Look(t.dir)
+	well := err == nil && st.Record.Exit.Cause == queue.ByExit && st.Record.Exit.Code == 0
+	a.insist(ctx, "deliver the named outputs of "+t.id, func() error { return u.named(ctx, t.dir, well) })
 	if ctx.Err() == nil {
 		t.send(ctx, Delivered{t.id})
 	}

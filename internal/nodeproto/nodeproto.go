@@ -11,6 +11,14 @@
 //	POST attempts/{attempt}/log?fence=&member=&name=&offset=   bytes appended where
 //	     offset equals the size; 200 or 409, both with LogSize
 //	PUT  attempts/{attempt}/artifacts/{path...}?fence=&member= one output file, whole
+//	GET  attempts/{attempt}/inputs/{name}?fence=       Content of an input
+//	GET  attempts/{attempt}/inputs/{name}?fence=&etag= its files as a tar stream; 409
+//	     where they are no longer those of that etag
+//	PUT  attempts/{attempt}/outputs/{slot}/{path...}?fence=&member=  a file of a named
+//	     output (slot outputs.NAME), or of an input that is written back (inputs.NAME),
+//	     kept aside
+//	POST attempts/{attempt}/outputs?fence=&member=&done=  all of them are there: they go
+//	     to their places. done=true: the process ended well, so outputs become assets
 //	GET  execs/{id}    a WebSocket for one [Exec], asked for by a [Message]
 //
 // A request whose fence is not the run's newest is answered 410: the attempt is
@@ -151,4 +159,10 @@ type Order struct {
 // LogSize answers an append: how many bytes the server has of that log.
 type LogSize struct {
 	Size int64 `json:"size"`
+}
+
+// Content is what an input holds.
+type Content struct {
+	ETag string `json:"etag"` // of names and bytes of all files
+	File string `json:"file"` // name of the one file that the job is to see; empty: it sees the folder
 }

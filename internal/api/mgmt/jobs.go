@@ -27,6 +27,8 @@ type JobServices struct {
 type JobAssets interface {
 	Environment(ctx context.Context, w assets.Place, name, version string) (map[string]any, error)
 	CodeOf(ctx context.Context, w assets.Place, id string) (snapshot string, err error)
+	Locate(ctx context.Context, w assets.Place, uri string) (assets.Location, error)
+	Get(ctx context.Context, w assets.Place, c assets.Collection, name, version string) (assets.Asset, error)
 }
 
 // RegisterJobs adds the routes of workspaces/jobs (mfe.json, 2024-04-01). SDK v1
@@ -39,6 +41,7 @@ func RegisterJobs(reg arm.Registrar, s JobServices) {
 		reg.Handle("PUT "+root+"/{id}", s.in(s.put))
 		reg.Handle("DELETE "+root+"/{id}", s.in(s.delete))
 		reg.Handle("POST "+root+"/{id}/cancel", s.in(s.cancel))
+		reg.Handle("GET "+root+"/{id}/cancel", s.in(s.canceled))
 	}
 }
 
@@ -76,6 +79,10 @@ func (s JobServices) put(_ http.ResponseWriter, r *http.Request, ws jobs.Workspa
 		return 0, nil, err
 	}
 	in.Name = r.PathValue("id")
+	in.Place()
+	if err := s.locate(r, ws, &in); err != nil {
+		return 0, nil, err
+	}
 	if in.Code, err = s.Assets.CodeOf(r.Context(), assets.Place{ID: ws.ID, GUID: ws.GUID}, in.Code); err != nil {
 		return 0, nil, err
 	}
@@ -140,12 +147,31 @@ func (s JobServices) delete(_ http.ResponseWriter, r *http.Request, ws jobs.Work
 	return http.StatusOK, nil, nil
 }
 
-// cancel answers at once: the wish is durable, and the job's status shows the rest.
-func (s JobServices) cancel(_ http.ResponseWriter, r *http.Request, ws jobs.Workspace) (int, any, error) {
-	if _, err := s.Jobs.Cancel(r.Context(), arm.Caller(r.Context()), ws, r.PathValue("id"), ""); err != nil {
+// cancel takes the wish, which is durable when it answers. Where it is followed
+// the run's end can be asked for, unless it has come.
+func (s JobServices) cancel(w http.ResponseWriter, r *http.Request, ws jobs.Workspace) (int, any, error) {
+	j, err := s.Jobs.Cancel(r.Context(), arm.Caller(r.Context()), ws, r.PathValue("id"), "")
+	if err != nil {
 		return 0, nil, err
 	}
-	return http.StatusOK, nil, nil
+	return followed(w, r, ws, j)
+}
+
+// canceled is what a cancel's Location leads to: 202 until the run has ended.
+func (s JobServices) canceled(w http.ResponseWriter, r *http.Request, ws jobs.Workspace) (int, any, error) {
+	j, err := s.Jobs.Get(r.Context(), arm.Caller(r.Context()), ws, r.PathValue("id"))
+	if err != nil {
+		return 0, nil, err
+	}
+	return followed(w, r, ws, j)
+}
+
+func followed(w http.ResponseWriter, r *http.Request, ws jobs.Workspace, j *jobs.Job) (int, any, error) {
+	if j.Status.State.Final() {
+		return http.StatusOK, nil, nil
+	}
+	arm.Later(w, r, ws.ID+"/jobs/"+j.Name+"/cancel")
+	return http.StatusAccepted, nil, nil
 }
 
 // list shows runs on clusters, whoever submitted them. Runs without one have no
@@ -155,8 +181,8 @@ func (s JobServices) list(_ http.ResponseWriter, r *http.Request, ws jobs.Worksp
 	if after == "" {
 		after = arm.Query(r, "$skip")
 	}
-	if t := arm.Query(r, "jobType"); t != "" && !strings.EqualFold(t, "Command") {
-		return http.StatusOK, arm.Page(r, []map[string]any{}, ""), nil // jobs of other types cannot exist
+	if t := arm.Query(r, "jobType"); t != "" && !strings.EqualFold(t, "Command") || strings.EqualFold(arm.Query(r, "scheduled"), "true") || arm.Query(r, "scheduleId") != "" {
+		return http.StatusOK, arm.Page(r, []map[string]any{}, ""), nil // jobs of other types, and of schedules, cannot exist
 	}
 	view := jobs.View(arm.Query(r, "listViewType"))
 	if view == "" {
@@ -199,6 +225,7 @@ func jobResource(r *http.Request, ws jobs.Workspace, j *jobs.Job) map[string]any
 		"inputs": map[string]any{}, "outputs": map[string]any{}, "parameters": nil, "limits": nil,
 		"resources": map[string]any{"instanceCount": max(j.Nodes, 1), "properties": map[string]any{}},
 	})
+	props["inputs"], props["outputs"] = inputsOf(props), outputsOf(j, props)
 	if j.Description != "" {
 		props["description"] = j.Description
 	}

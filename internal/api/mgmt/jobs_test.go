@@ -207,7 +207,8 @@ func TestCancelAndDeleteJob(t *testing.T) {
 	w := newJobWorld(t)
 	w.call(201, "PUT", "/jobs/j", commandJob)
 	w.call(409, "DELETE", "/jobs/j", "")
-	w.call(200, "POST", "/jobs/j/cancel", "")
+	w.call(202, "POST", "/jobs/j/cancel", "")
+	w.call(202, "GET", "/jobs/j/cancel", "")
 	if got := w.call(200, "GET", "/jobs/j", "")["properties"].(map[string]any)["status"]; got != "CancelRequested" {
 		t.Errorf("status %v", got)
 	}
@@ -218,6 +219,8 @@ func TestCancelAndDeleteJob(t *testing.T) {
 	if props["exitCode"] != 2.0 || props["error"].(map[string]any)["message"] != "no" {
 		t.Errorf("properties: %v", props)
 	}
+	w.call(200, "GET", "/jobs/j/cancel", "")
+	w.call(200, "POST", "/jobs/j/cancel", "")
 	w.call(200, "DELETE", "/jobs/j", "")
 	w.call(204, "DELETE", "/jobs/j", "")
 	w.call(404, "GET", "/jobs/j", "")

@@ -63,6 +63,14 @@ func (s *server) log(w http.ResponseWriter, r *http.Request) (int, any, error) {
 	return http.StatusOK, nodeproto.LogSize{Size: size}, nil
 }
 
+// typeOf is the content type of a file, by its name.
+func typeOf(name string) string {
+	if kind := mime.TypeByExtension(path.Ext(name)); kind != "" {
+		return kind
+	}
+	return "application/octet-stream"
+}
+
 // artifact keeps one output file of a run.
 func (s *server) artifact(w http.ResponseWriter, r *http.Request) (int, any, error) {
 	h, err := s.held(r)
@@ -77,24 +85,30 @@ func (s *server) artifact(w http.ResponseWriter, r *http.Request) (int, any, err
 	if err != nil {
 		return 0, nil, err
 	}
-	kind := mime.TypeByExtension(path.Ext(name))
-	if kind == "" {
-		kind = "application/octet-stream"
-	}
+	kind := typeOf(name)
 	container := "dcid." + h.run.Name
-	src := &agentReader{from: http.MaxBytesReader(w, r.Body, maxArtifact)}
-	size, err := s.Blobs.Put(r.Context(), assets.ArtifactKey(place, container, name), src, kind)
-	if src.bad != nil || err == nil && r.ContentLength >= 0 && size != r.ContentLength {
-		return 0, nil, fault.New(fault.Invalid, "", "The request ended before its body was whole.")
-	}
-	if err != nil {
+	if err := s.keep(w, r, assets.ArtifactKey(place, container, name), kind); err != nil {
 		return 0, nil, err
 	}
-	who := access.Principal{ID: h.run.ID, Name: h.node, Kind: access.RunIdentity, Scope: h.run.Workspace, Run: h.run.ID, Fence: h.attempt.Fence}
-	if err := s.Assets.Record(r.Context(), who, place, container, name); err != nil {
+	if err := s.Assets.Record(r.Context(), h.who(), place, container, name); err != nil {
 		return 0, nil, err
 	}
 	return http.StatusCreated, nil, nil
+}
+
+// who is the run, as the one who writes what it leaves.
+func (h holding) who() access.Principal {
+	return access.Principal{ID: h.run.ID, Name: h.node, Kind: access.RunIdentity, Scope: h.run.Workspace, Run: h.run.ID, Fence: h.attempt.Fence}
+}
+
+// keep writes a request's body as a blob.
+func (s *server) keep(w http.ResponseWriter, r *http.Request, key, kind string) error {
+	src := &agentReader{from: http.MaxBytesReader(w, r.Body, maxArtifact)}
+	size, err := s.Blobs.Put(r.Context(), key, src, kind)
+	if src.bad != nil || err == nil && r.ContentLength >= 0 && size != r.ContentLength {
+		return fault.New(fault.Invalid, "", "The request ended before its body was whole.")
+	}
+	return err
 }
 
 // agentReader tells a failure of the agent's side from one of the disk.

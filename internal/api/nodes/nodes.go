@@ -69,12 +69,28 @@ type Blobs interface {
 	Put(ctx context.Context, key string, body io.Reader, contentType string) (size int64, err error)
 	// Open reads a blob from off on, n bytes of it; negative: to its end.
 	Open(ctx context.Context, key string, off, n int64) (io.ReadCloser, error)
+	// Below lists the blob of a key and those below it as a folder, in order.
+	Below(ctx context.Context, key string) ([]Blob, error)
+	// Read reads a blob whole, if it has still this ETag; else fault.Precondition.
+	Read(ctx context.Context, key, etag string) (io.ReadCloser, error)
+	// Move gives a blob another name, in place of what has it; fault.NotFound.
+	Move(ctx context.Context, from, to string) error
+	// Delete removes a blob; fault.NotFound.
+	Delete(ctx context.Context, key string) error
+}
+
+// Blob is what is known of a blob.
+type Blob struct {
+	Key  string
+	Size int64 // bytes
+	ETag string
 }
 
 // Assets is app/assets, for the code of runs and the files they leave.
 type Assets interface {
 	FilesOf(ctx context.Context, snapshot string) ([]assets.File, error)
 	Record(ctx context.Context, p access.Principal, w assets.Place, container string, paths ...string) error
+	Keep(ctx context.Context, p access.Principal, w assets.Place, o assets.Output) error
 }
 
 // Workspaces is app/workspaces.
@@ -117,6 +133,9 @@ func Register(reg arm.Registrar, s Services) {
 	reg.Public("POST "+nodeproto.Path+"attempts/{attempt}/log", v.log)
 	reg.Public("PUT "+nodeproto.Path+"attempts/{attempt}/artifacts/{path...}", v.artifact)
 	reg.Public("GET "+nodeproto.Path+"snapshots/{snapshot...}", v.snapshot)
+	reg.Public("GET "+nodeproto.Path+"attempts/{attempt}/inputs/{name}", v.input)
+	reg.Public("PUT "+nodeproto.Path+"attempts/{attempt}/outputs/{slot}/{path...}", v.output)
+	reg.Public("POST "+nodeproto.Path+"attempts/{attempt}/outputs", v.settle)
 }
 
 // node returns the node that a request comes from.

@@ -32,8 +32,9 @@ type properties struct {
 	}
 	Limits    *struct{ Timeout string }
 	Resources *struct{ InstanceCount *int }
-	Inputs    map[string]*struct{ JobInputType, Value string }
-	Outputs   map[string]json.RawMessage
+	Inputs    map[string]*jobInput
+	Outputs   map[string]*jobOutput
+	Services  map[string]*struct{ JobServiceType string }
 }
 
 // NotesProperty is the property in which ARM shows a run's notes, a line each.
@@ -80,40 +81,13 @@ func FromCommandJob(raw json.RawMessage) (in Submission, environmentID string, e
 			return Submission{}, "", err
 		}
 	}
-	if in.Command, err = p.fill(); err != nil {
+	if err := p.files(&in); err != nil {
+		return Submission{}, "", err
+	}
+	if err := p.services(); err != nil {
 		return Submission{}, "", err
 	}
 	return in, p.EnvironmentID, nil
-}
-
-// reference finds ${{inputs.x}} and ${{outputs.x}}.
-var reference = regexp.MustCompile(`\$\{\{\s*(inputs|outputs)\.([A-Za-z0-9_.\-]+)\s*\}\}`)
-
-// fill puts the values of literal inputs into the command.
-func (p *properties) fill() (string, error) {
-	for name, in := range p.Inputs {
-		if in != nil && !strings.EqualFold(in.JobInputType, "literal") {
-			return "", fault.New(fault.Unsupported, "properties.inputs."+name, "The feature \"job inputs of type %s\" is not built yet; \"literal\" is.", in.JobInputType)
-		}
-	}
-	for name, out := range p.Outputs {
-		if string(out) != "null" {
-			return "", fault.New(fault.Unsupported, "properties.outputs."+name, "The feature \"job outputs\" is not built yet.")
-		}
-	}
-	var missing string
-	done := reference.ReplaceAllStringFunc(p.Command, func(ref string) string {
-		m := reference.FindStringSubmatch(ref)
-		if in := p.Inputs[m[2]]; m[1] == "inputs" && in != nil {
-			return in.Value
-		}
-		missing = ref
-		return ref
-	})
-	if missing != "" {
-		return "", fault.Coded(fault.Invalid, "InvalidPropertyValue", "properties.command", "The command refers to %s, which the job does not have.", missing)
-	}
-	return done, nil
 }
 
 var iso8601 = regexp.MustCompile(`^P(?:(\d{1,6})W)?(?:(\d{1,6})D)?(?:T(?:(\d{1,9})H)?(?:(\d{1,9})M)?(?:(\d{1,10})(?:\.\d+)?S)?)?$`)

@@ -59,7 +59,8 @@ type Body struct {
 	Description  string            `json:"description,omitempty"`
 	Tags         map[string]string `json:"tags,omitempty"`
 	Properties   map[string]string `json:"properties,omitempty"`
-	Params       map[string]string `json:"params,omitempty"`     // MLflow's
+	Params       map[string]string `json:"params,omitempty"` // MLflow's
+	Outputs      []queue.Output    `json:"outputs,omitempty"`
 	Definition   json.RawMessage   `json:"definition,omitempty"` // as it came
 	Parent       string            `json:"parent,omitempty"`     // run id
 	Root         string            `json:"root,omitempty"`       // run id

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"sort"
 	"strings"
 	"time"
@@ -46,6 +47,9 @@ type Submission struct {
 	Code        string // guid of the snapshot; empty: none
 	Enclosed    bool   `json:",omitempty"` // the code came with the request; the client names a snapshot of its own
 	Variables   map[string]string
+	Literals    map[string]string `json:",omitempty"` // values of inputs, by name
+	Inputs      []queue.Input     `json:",omitempty"`
+	Outputs     []queue.Output    `json:",omitempty"`
 	Environment queue.Environment
 	Framework   string
 	Priority    int
@@ -61,6 +65,10 @@ func (in *Submission) hash() string {
 		work.Target = work.Target[i+1:]
 	}
 	work.Target = strings.ToLower(work.Target)
+	work.Inputs = slices.Clone(work.Inputs)
+	for i := range work.Inputs {
+		work.Inputs[i].Key = "" // follows from the address
+	}
 	if len(work.Variables) == 0 {
 		work.Variables = nil // what is shown as {} was perhaps not sent at all
 	}
@@ -91,6 +99,11 @@ func (s *Service) Submit(ctx context.Context, p access.Principal, w Workspace, i
 	}
 	if err := in.check(); err != nil {
 		return nil, false, err
+	}
+	if in.Form == ARM {
+		if err := in.refers(); err != nil {
+			return nil, false, err
+		}
 	}
 	hash := in.hash()
 	for try := 0; ; try++ {
@@ -157,7 +170,7 @@ func (s *Service) create(ctx context.Context, p access.Principal, w Workspace, i
 		Kind: Command, Form: in.Form, Hash: hash, Type: in.Type, Target: cluster.Name, Compute: cluster.ID, Nodes: in.Nodes,
 		Command: in.Command, Script: in.Script, Snapshot: in.Code, Variables: in.Variables, Limit: in.TimeLimit,
 		DisplayName: in.DisplayName, Description: in.Description, Tags: in.Tags, Properties: maps.Clone(in.Properties),
-		Definition: in.Definition, Creator: creator(p), Modifier: creator(p), Archived: in.Archived, Root: in.Name,
+		Outputs: in.Outputs, Definition: in.Definition, Creator: creator(p), Modifier: creator(p), Archived: in.Archived, Root: in.Name,
 	}
 	if body.DisplayName == "" {
 		body.DisplayName = in.Name
@@ -242,6 +255,7 @@ func (s *Service) task(w Workspace, b Body, in Submission, now time.Time) (row.D
 		Run: b.Run, Name: b.Name, Workspace: w.ID, Experiment: b.Experiment, ExperimentID: b.ExperimentID,
 		Command: in.Command, Script: in.Script, Arguments: in.Arguments, Variables: in.surroundings(),
 		Environment: in.Environment, Framework: in.Framework, TimeLimit: in.TimeLimit,
+		References: in.Form == ARM, Literals: in.Literals, Inputs: in.Inputs, Outputs: in.Outputs,
 	}
 	if in.Code != "" {
 		t.Code = snapshotID(w, in.Code)

@@ -254,12 +254,28 @@ func (s *Service) Begin(ctx context.Context, p access.Principal, w Workspace, in
 	if in.DisplayName != "" {
 		c.DisplayName = &in.DisplayName
 	}
+	if c.Parent == "" && p.Kind == access.RunIdentity {
+		// A job's token may write its own run and what descends from it: a second
+		// run that its code starts is a child.
+		if c.Parent, err = s.nameOf(ctx, p.Run); err != nil {
+			return nil, err
+		}
+	}
 	for try := 0; ; try++ {
 		j, err := s.begin(ctx, p, w, s.NewID(), c)
 		if !again(err, try) {
 			return j, err
 		}
 	}
+}
+
+// nameOf returns the run id of a run on a cluster, by its guid.
+func (s *Service) nameOf(ctx context.Context, run string) (string, error) {
+	rec, err := s.Store.Get(ctx, row.Key{Kind: row.Run, ID: run})
+	if err != nil {
+		return "", fmt.Errorf("read run %s: %w", run, err)
+	}
+	return rec.Row.(queue.Run).Name, nil
 }
 
 // Finish is what MLflow says about the state of a run. It moves runs without a

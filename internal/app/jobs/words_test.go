@@ -86,7 +86,7 @@ func TestCommandJob(t *testing.T) {
 	if err != nil || env != "" {
 		t.Fatal(env, err)
 	}
-	if in.Command != "echo hi $A" || in.Target != "cpu" || in.TimeLimit != time.Minute || in.Nodes != 1 || in.Tags["t"] != "v" || in.Variables["A"] != "1" || in.Experiment != "e" {
+	if in.Command != "echo ${{inputs.word}} $A" || in.Literals["word"] != "hi" || in.Target != "cpu" || in.TimeLimit != time.Minute || in.Nodes != 1 || in.Tags["t"] != "v" || in.Variables["A"] != "1" || in.Experiment != "e" {
 		t.Errorf("got %+v", in)
 	}
 	for body, says := range map[string]string{
@@ -96,11 +96,16 @@ func TestCommandJob(t *testing.T) {
 		`{"jobType":"Command","command":" "}`: "command",
 		`{"jobType":"Command","command":"x","limits":{"timeout":"1h"}}`:                                              "duration",
 		`{"jobType":"Command","command":"x","resources":{"instanceCount":0}}`:                                        "instanceCount",
-		`{"jobType":"Command","command":"x ${{inputs.a}}"}`:                                                          "inputs.a",
-		`{"jobType":"Command","command":"x","inputs":{"a":{"jobInputType":"uri_file"}}}`:                             "uri_file",
-		`{"jobType":"Command","command":"x","outputs":{"a":{"jobOutputType":"uri_folder"}}}`:                         "job outputs",
+		`{"jobType":"Command","command":"x","inputs":{"a":{"jobInputType":"uri_file"}}}`:                             "uri is missing",
+		`{"jobType":"Command","command":"x","inputs":{"a":{"jobInputType":"uri_disk","uri":"u"}}}`:                   "uri_disk",
+		`{"jobType":"Command","command":"x","inputs":{"../a":{"jobInputType":"uri_file","uri":"u"}}}`:                "../a",
+		`{"jobType":"Command","command":"x","inputs":{"a":{"jobInputType":"mltable","uri":"u","mode":"EvalMount"}}}`: "EvalMount",
+		`{"jobType":"Command","command":"x","inputs":{"a":{"jobInputType":"literal","value":{}}}}`:                   "literal input",
+		`{"jobType":"Command","command":"x","outputs":{"a.b":{"jobOutputType":"uri_folder"}}}`:                       "a.b",
+		`{"jobType":"Command","command":"x","outputs":{"a":{"jobOutputType":"uri_folder","mode":"Download"}}}`:       "Download",
+		`{"jobType":"Command","command":"x","services":{"lab":{"jobServiceType":"JupyterLab"}}}`:                     "interactive services",
 		`{"jobType":"Command","command":"x","distribution":{"distributionType":"Mpi","processCountPerInstance":-1}}`: "processCountPerInstance",
-		`{"jobType":"Command","command":3}`:                                                                          "not valid",
+		`{"jobType":"Command","command":3}`: "not valid",
 	} {
 		if _, _, err := jobs.FromCommandJob(json.RawMessage(body)); err == nil || !strings.Contains(err.Error(), says) {
 			t.Errorf("%s: %v, want %q", body, err, says)

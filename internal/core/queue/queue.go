@@ -191,6 +191,13 @@ type Task struct {
 	Environment  Environment       `json:"environment"`
 	Framework    string            `json:"framework,omitempty"`
 	TimeLimit    time.Duration     `json:"timeLimit,omitempty"`
+
+	// Of ARM jobs: command and variables hold references, which the node fills,
+	// as it alone knows where inputs and outputs lie.
+	References bool              `json:"references,omitempty"`
+	Literals   map[string]string `json:"literals,omitempty"` // values of inputs, by name
+	Inputs     []Input           `json:"inputs,omitempty"`
+	Outputs    []Output          `json:"outputs,omitempty"`
 }
 
 // Environment is what a task's processes find around them.

@@ -16,6 +16,7 @@ import (
 // layout is where a job finds things: paths as the job sees them.
 type layout struct {
 	work, home, bin, tmp string
+	base                 string // of the job's folders; with mounts only
 	venv                 string // empty: none
 	ca                   string // empty: none
 	own                  []string
@@ -51,7 +52,7 @@ func (r *Runner) layOut(dir, id string, py pyenv.Python, env *pyenv.Env) (layout
 	if r.users {
 		base := filepath.Join(frame, "cr/j", id)
 		made = []string{l.work, filepath.Join(tmp, "azureml"), filepath.Join(dir, "home")}
-		l = layout{work: filepath.Join(base, "exe/wd"), home: filepath.Join(base, "home"), bin: filepath.Join(base, "bin"), tmp: "/tmp"}
+		l = layout{base: base, work: filepath.Join(base, "exe/wd"), home: filepath.Join(base, "home"), bin: filepath.Join(base, "bin"), tmp: "/tmp"}
 	}
 	for _, d := range made {
 		if err := os.MkdirAll(d, 0o755); err != nil {

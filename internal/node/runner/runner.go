@@ -165,12 +165,20 @@ func (r *Runner) Prepare(ctx context.Context, dir string, o nodeproto.Order, log
 	if err != nil {
 		return shim.Spec{}, err
 	}
+	refs, err := r.layData(dir, o, &l)
+	if err != nil {
+		return shim.Spec{}, err
+	}
+	var found map[string]string
+	if o.Task, found, err = filled(o.Task, refs); err != nil {
+		return shim.Spec{}, err
+	}
 	spec := r.spec(dir, l, limits{o.VCPUs, o.MemoryGiB})
 	spec.Argv = command(o.Task, l)
 	if spec.Argv == nil {
 		return shim.Spec{}, fault.New(fault.Invalid, "task", "The job has neither a command nor a script.")
 	}
-	spec.Env = r.variables(o, l)
+	spec.Env = r.variables(o, found, l)
 	spec.Log = o.LogName
 	spec.TimeLimit = o.Task.TimeLimit
 	return spec, nil
@@ -263,12 +271,12 @@ func (r *Runner) spec(dir string, l layout, lim limits) shim.Spec {
 }
 
 // variables of a job: the node's, below the user's, below the server's.
-func (r *Runner) variables(o nodeproto.Order, l layout) []string {
+func (r *Runner) variables(o nodeproto.Order, found map[string]string, l layout) []string {
 	v := r.base(l)
 	if n := min(o.VCPUs, runtime.NumCPU()); n > 0 {
 		v["OMP_NUM_THREADS"] = fmt.Sprint(n)
 	}
-	for _, from := range []map[string]string{r.cfg.Variables, o.Task.Variables, o.Variables} {
+	for _, from := range []map[string]string{r.cfg.Variables, o.Task.Variables, found, o.Variables} {
 		for name, value := range from {
 			if name == "" || strings.ContainsAny(name, "=\x00") || strings.Contains(value, "\x00") {
 				continue // no process can have it

@@ -1,0 +1,113 @@
+package mgmt
+
+import (
+	"errors"
+	"net/http"
+	"strings"
+
+	"github.com/ebb-compute/ebb/internal/api/arm"
+	"github.com/ebb-compute/ebb/internal/app/assets"
+	"github.com/ebb-compute/ebb/internal/app/jobs"
+	"github.com/ebb-compute/ebb/internal/core/queue"
+	"github.com/ebb-compute/ebb/internal/fault"
+)
+
+// locate finds where a job's inputs lie and its outputs go. What an asset named
+// then is what the job reads, whatever becomes of the name. What is given as an
+// address alone is not looked at.
+func (s JobServices) locate(r *http.Request, ws jobs.Workspace, in *jobs.Submission) error {
+	place := assets.Place{ID: ws.ID, GUID: ws.GUID}
+	for i := range in.Inputs {
+		f := &in.Inputs[i]
+		if f.Mode == queue.Direct {
+			continue
+		}
+		at, err := s.Assets.Locate(r.Context(), place, f.URI)
+		if err != nil {
+			return named(err, "properties.inputs."+f.Name+".uri", "input", f.Name)
+		}
+		f.Key = at.Key()
+	}
+	for i := range in.Outputs {
+		f := &in.Outputs[i]
+		if lower := strings.ToLower(f.URI); !strings.Contains(lower, "/datastores/") && !strings.HasPrefix(lower, "https://") && !strings.HasPrefix(lower, "wasbs://") {
+			return fault.Coded(fault.Invalid, "InvalidPropertyValue", "properties.outputs."+f.Name+".uri",
+				"The output %q goes to %.200q, which is no place to write to; a datastore's path is, as azureml://datastores/workspaceblobstore/paths/a/folder/.", f.Name, f.URI)
+		}
+		at, err := s.Assets.Locate(r.Context(), place, f.URI)
+		if err == nil && queue.OneFile(f.Type) && (at.Path == "" || at.Folder) {
+			err = fault.Coded(fault.Invalid, "InvalidPropertyValue", "", "%.200q is a folder, and an output of the type uri_file is one file.", f.URI)
+		}
+		if err != nil {
+			return named(err, "properties.outputs."+f.Name+".uri", "output", f.Name)
+		}
+		f.Key = at.Key()
+	}
+	return s.free(r, ws, in)
+}
+
+// named says which input or output a refusal is about.
+func named(err error, target, what, name string) error {
+	f, ok := errors.AsType[*fault.Error](err)
+	if !ok {
+		return err
+	}
+	kind := f.Kind
+	if kind == fault.NotFound { // it is the job that is asked for, and that is not missing
+		kind = fault.Invalid
+	}
+	return fault.Coded(kind, f.Code, target, "The %s %q: %s", what, name, f.Msg)
+}
+
+// free refuses outputs that would become versions of assets which there are, of
+// a job that is new.
+func (s JobServices) free(r *http.Request, ws jobs.Workspace, in *jobs.Submission) error {
+	for _, o := range in.Outputs {
+		if o.Asset == "" || o.Version == "" {
+			continue
+		}
+		if _, err := s.Jobs.Get(r.Context(), arm.Caller(r.Context()), ws, in.Name); err == nil {
+			return nil
+		}
+		c := assets.Output{Type: o.Type}.Collection()
+		if _, err := s.Assets.Get(r.Context(), assets.Place{ID: ws.ID, GUID: ws.GUID}, c, o.Asset, o.Version); err == nil {
+			return fault.Coded(fault.Conflict, "Conflict", "properties.outputs."+o.Name, "The output %q is to become %s:%s, which exists. Name another version, or none for the next.", o.Name, o.Asset, o.Version)
+		}
+	}
+	return nil
+}
+
+// outputsOf are a job's outputs as they were sent, with their addresses.
+func outputsOf(j *jobs.Job, props map[string]any) map[string]any {
+	sent, _ := props["outputs"].(map[string]any)
+	out := map[string]any{}
+	for _, o := range j.Outputs {
+		shown := map[string]any{"jobOutputType": o.Type, "description": nil}
+		if as, ok := sent[o.Name].(map[string]any); ok {
+			for k, v := range as {
+				shown[k] = v
+			}
+		}
+		shown["uri"], shown["mode"] = o.URI, o.Mode
+		out[o.Name] = shown
+	}
+	return out
+}
+
+// inputsOf are a job's inputs as they were sent, with their modes.
+func inputsOf(props map[string]any) map[string]any {
+	sent, _ := props["inputs"].(map[string]any)
+	out := map[string]any{}
+	for name, v := range sent {
+		as, ok := v.(map[string]any)
+		if !ok {
+			continue // null: an optional one
+		}
+		kind, _ := as["jobInputType"].(string)
+		if !strings.EqualFold(kind, "literal") && as["mode"] == nil {
+			as["mode"] = queue.ReadOnlyMount
+		}
+		out[name] = as
+	}
+	return out
+}
