@@ -69,6 +69,7 @@ func Register(reg arm.Registrar, s Services) {
 	h.datastores(reg)
 	h.logs(reg)
 	h.mlflow(reg)
+	h.rundata(reg)
 	notBuilt(reg)
 }
 
