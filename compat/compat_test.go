@@ -127,35 +127,6 @@ func (u *user) during(file string, something func()) {
 	}
 }
 
-// TestGuide runs what docs/clients/sdk-v1.md tells users to run, in its order:
-// the Python blocks are files of the name in their first line, the sh blocks
-// commands.
-func TestGuide(t *testing.T) {
-	t.Parallel()
-	text, err := os.ReadFile(filepath.Join(testkit.Root(), "docs", "clients", "sdk-v1.md"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	u := newUser(t, testkit.Serve(t, testkit.OnPath()))
-	ran := 0
-	for _, block := range strings.Split(string(text), "\n```")[1:] {
-		kind, code, _ := strings.Cut(block, "\n")
-		switch kind {
-		case "python":
-			name, _, _ := strings.Cut(strings.TrimPrefix(code, "# "), "\n")
-			if err := os.WriteFile(filepath.Join(u.dir, filepath.Base(name)), []byte(code), 0o600); err != nil {
-				t.Fatal(err)
-			}
-		case "sh":
-			u.do("sdk-v1.md", "sh", "-ec", `PATH="$(dirname "$0"):$PATH"; eval "$1"`, python(t), code)
-			ran++
-		}
-	}
-	if ran != 2 {
-		t.Errorf("%d blocks were run; the page has 2 recipes", ran)
-	}
-}
-
 func path(parts ...string) string {
 	return filepath.Join(append([]string{testkit.Root(), "compat"}, parts...)...)
 }

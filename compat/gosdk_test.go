@@ -21,6 +21,20 @@ func gosdk(t *testing.T, dir, out string) {
 	}
 }
 
+// caches are where Go keeps modules and what it has built: a user's home has none.
+func caches(t *testing.T) []string {
+	t.Helper()
+	var vars []string
+	for _, name := range []string{"GOMODCACHE", "GOCACHE"} {
+		out, err := exec.CommandContext(t.Context(), "go", "env", name).Output()
+		if err != nil {
+			t.Fatal(err)
+		}
+		vars = append(vars, name+"="+strings.TrimSpace(string(out)))
+	}
+	return vars
+}
+
 // ways are how a client that is told of nothing but its environment may come.
 var ways = map[string]string{
 	"under ebb exec":        `exec "$0" exec -- "$@"`,
