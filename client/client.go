@@ -37,6 +37,8 @@ type Options struct {
 	// Waiting is called when a request waits for the server to come back,
 	// before each repetition; default: nothing.
 	Waiting func(err error)
+	// Trace is told of every answer; default: nothing is.
+	Trace func(method, path string, status int, took time.Duration)
 }
 
 // Client speaks to one server. It may be used by many goroutines.
@@ -99,7 +101,8 @@ type request struct {
 	method, path string
 	body         []byte
 	contentType  string
-	public       bool // no token
+	public       bool        // no token
+	header       http.Header // more than the usual ones
 }
 
 // Answer is the server's answer to a call that it took.
@@ -242,6 +245,9 @@ func (c *Client) send(ctx context.Context, r request) (*http.Response, error) {
 		if r.contentType != "" {
 			req.Header.Set("Content-Type", r.contentType)
 		}
+		for k, v := range r.header {
+			req.Header[k] = v
+		}
 		var token string
 		if !r.public {
 			if token, err = c.bearer(ctx); err != nil {
@@ -249,9 +255,13 @@ func (c *Client) send(ctx context.Context, r request) (*http.Response, error) {
 			}
 			req.Header.Set("Authorization", "Bearer "+token)
 		}
+		began := time.Now()
 		resp, err := c.http.Do(req)
 		if err != nil {
 			return nil, err
+		}
+		if c.options.Trace != nil {
+			c.options.Trace(r.method, r.path, resp.StatusCode, time.Since(began))
 		}
 		if resp.StatusCode != http.StatusUnauthorized || r.public || !again {
 			return resp, nil

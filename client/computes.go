@@ -53,6 +53,8 @@ type AmlCompute struct {
 	EnableNodePublicIP *bool         `json:"enableNodePublicIp,omitempty"`
 	User               *UserAccount  `json:"userAccountCredentials,omitempty"`
 
+	State string `json:"state,omitempty"` // of a compute instance: Running, Stopped …; read only
+
 	// Read only.
 	AllocationState           string           `json:"allocationState,omitempty"` // Steady or Resizing
 	AllocationStateTransition string           `json:"allocationStateTransitionTime,omitempty"`
@@ -127,7 +129,9 @@ func (s Computes) Get(ctx context.Context, name string) (Compute, error) {
 
 // Create makes a compute, or replaces what may be replaced of one that exists.
 // The operation ends when it is ready to take jobs.
-func (s Computes) Create(ctx context.Context, name string, want Compute) (Compute, *Operation, error) {
+//
+// What is wanted is a [Compute], or the JSON of a compute of another kind.
+func (s Computes) Create(ctx context.Context, name string, want any) (Compute, *Operation, error) {
 	return s.change(ctx, http.MethodPut, name, want)
 }
 
@@ -149,6 +153,24 @@ func (s Computes) change(ctx context.Context, method, name string, body any) (Co
 // Delete removes a compute and its nodes. One that is not there is no error.
 func (s Computes) Delete(ctx context.Context, name string) (*Operation, error) {
 	a, err := s.c.Do(ctx, http.MethodDelete, s.path(name)+"?underlyingResourceAction=Delete", nil, nil)
+	if err != nil {
+		return nil, err
+	}
+	return s.c.operationOf(a)
+}
+
+// Detach lets go of a compute that was attached, and leaves it as it is.
+func (s Computes) Detach(ctx context.Context, name string) (*Operation, error) {
+	a, err := s.c.Do(ctx, http.MethodDelete, s.path(name)+"?underlyingResourceAction=Detach", nil, nil)
+	if err != nil {
+		return nil, err
+	}
+	return s.c.operationOf(a)
+}
+
+// Power starts, stops or restarts a compute instance, by that verb.
+func (s Computes) Power(ctx context.Context, name, verb string) (*Operation, error) {
+	a, err := s.c.Do(ctx, http.MethodPost, s.path(name)+"/"+verb, nil, nil)
 	if err != nil {
 		return nil, err
 	}

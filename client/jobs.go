@@ -28,6 +28,7 @@ type JobProperties struct {
 	JobType       string             `json:"jobType"` // Command
 	Status        string             `json:"status,omitempty"`
 	Command       string             `json:"command,omitempty"`
+	CodeID        string             `json:"codeId,omitempty"`
 	ComputeID     string             `json:"computeId,omitempty"`
 	EnvironmentID string             `json:"environmentId,omitempty"`
 	Experiment    string             `json:"experimentName,omitempty"`
@@ -35,11 +36,16 @@ type JobProperties struct {
 	Description   string             `json:"description,omitempty"`
 	Environment   map[string]string  `json:"environmentVariables,omitempty"`
 	Inputs        map[string]Input   `json:"inputs,omitempty"`
+	Outputs       map[string]Output  `json:"outputs,omitempty"`
 	Tags          map[string]string  `json:"tags,omitempty"`
 	Properties    map[string]string  `json:"properties,omitempty"`
 	Limits        *JobLimits         `json:"limits,omitempty"`
 	Resources     *JobResources      `json:"resources,omitempty"`
+	Distribution  map[string]any     `json:"distribution,omitempty"`
+	Identity      map[string]string  `json:"identity,omitempty"`
+	Queue         map[string]any     `json:"queueSettings,omitempty"`
 	Services      map[string]Service `json:"services,omitempty"`
+	Archived      bool               `json:"isArchived,omitempty"`
 
 	// Read only; Ebb's own additions to Azure's shape.
 	Why       string   `json:"statusReason,omitempty"` // why it waits, in one sentence
@@ -50,10 +56,22 @@ type JobProperties struct {
 	End       string   `json:"endTimeUtc,omitempty"`
 }
 
-// Input is a value that the command refers to as ${{inputs.NAME}}.
+// Input is what the command refers to as ${{inputs.NAME}}: a value, or data.
 type Input struct {
-	Type  string `json:"jobInputType"` // literal
-	Value string `json:"value"`
+	Type  string `json:"jobInputType"` // literal, uri_file, uri_folder, mltable, custom_model …
+	Value string `json:"value,omitempty"`
+	URI   string `json:"uri,omitempty"`
+	Mode  string `json:"mode,omitempty"` // ReadOnlyMount, Download, Direct
+}
+
+// Output is data that a job leaves, which the command refers to as
+// ${{outputs.NAME}}.
+type Output struct {
+	Type         string `json:"jobOutputType"`
+	URI          string `json:"uri,omitempty"`  // empty: the server chooses
+	Mode         string `json:"mode,omitempty"` // ReadWriteMount, Upload
+	AssetName    string `json:"assetName,omitempty"`
+	AssetVersion string `json:"assetVersion,omitempty"`
 }
 
 // JobLimits bound a job.
@@ -62,15 +80,23 @@ type JobLimits struct {
 	Timeout string `json:"timeout,omitempty"` // ISO 8601, as PT1H
 }
 
-// JobResources say how many nodes a job takes.
+// JobResources say what a job takes.
 type JobResources struct {
-	InstanceCount int `json:"instanceCount,omitempty"`
+	InstanceCount int               `json:"instanceCount,omitempty"`
+	InstanceType  string            `json:"instanceType,omitempty"`
+	ShmSize       string            `json:"shmSize,omitempty"`
+	DockerArgs    string            `json:"dockerArgs,omitempty"`
+	Properties    map[string]string `json:"properties,omitempty"`
 }
 
-// Service is where something about a job can be looked at.
+// Service is where something about a job can be looked at, or a way into it.
 type Service struct {
-	Type     string `json:"jobServiceType"`
-	Endpoint string `json:"endpoint"`
+	Type       string            `json:"jobServiceType"`
+	Endpoint   string            `json:"endpoint,omitempty"`
+	Status     string            `json:"status,omitempty"`
+	Port       int               `json:"port,omitempty"`
+	Nodes      map[string]string `json:"nodes,omitempty"`
+	Properties map[string]string `json:"properties,omitempty"`
 }
 
 // SystemData says who made a resource, and when.
@@ -124,6 +150,11 @@ func (s Jobs) All(ctx context.Context) iter.Seq2[Job, error] {
 	return all[Job](ctx, s.c, s.c.file.Workspace()+"/jobs")
 }
 
+// Listed yields the jobs of a view, newest first.
+func (s Jobs) Listed(ctx context.Context, view View) iter.Seq2[Job, error] {
+	return all[Job](ctx, s.c, s.c.file.Workspace()+"/jobs?listViewType="+string(view))
+}
+
 // Get returns one job.
 func (s Jobs) Get(ctx context.Context, name string) (Job, error) {
 	var got Job
@@ -158,6 +189,92 @@ func (s Jobs) Details(ctx context.Context, name string) (Details, error) {
 	var got Details
 	_, err := s.c.Do(ctx, http.MethodGet, "/history/v1.0"+s.c.file.Workspace()+"/runs/"+url.PathEscape(name)+"/details", nil, &got)
 	return got, err
+}
+
+// Change changes what run history keeps of a job: that it is hidden, its display
+// name, description or tags.
+func (s Jobs) Change(ctx context.Context, job Job, change map[string]any) error {
+	experiment := job.Properties.Experiment
+	if experiment == "" {
+		experiment = "Default"
+	}
+	path := "/history/v1.0" + s.c.file.Workspace() + "/experiments/" + url.PathEscape(experiment) + "/runs/" + url.PathEscape(job.Name)
+	_, err := s.c.Do(ctx, http.MethodPatch, path, change, nil)
+	return err
+}
+
+// JobFile is a file that a job left, with a signed address to get it from.
+type JobFile struct {
+	Path string `json:"path"`
+	URI  string `json:"contentUri"`
+}
+
+// Files yields the files that a job left: logs, and what it wrote to outputs.
+func (s Jobs) Files(ctx context.Context, name string) iter.Seq2[JobFile, error] {
+	path := "/artifact/v2.0" + s.c.file.Workspace() + "/artifacts/prefix/contentinfo/ExperimentRun/dcid." + url.PathEscape(name)
+	return continued[JobFile](func(token string, page any) error {
+		_, err := s.c.Do(ctx, http.MethodGet, path+"?continuationToken="+url.QueryEscape(token), nil, page)
+		return err
+	})
+}
+
+// continued yields every element of lists that go on with a token.
+func continued[T any](ask func(token string, page any) error) iter.Seq2[T, error] {
+	return func(yield func(T, error) bool) {
+		for token := ""; ; {
+			var page struct {
+				Value []T    `json:"value"`
+				Token string `json:"continuationToken"`
+			}
+			if err := ask(token, &page); err != nil {
+				var none T
+				yield(none, err)
+				return
+			}
+			for _, v := range page.Value {
+				if !yield(v, nil) {
+					return
+				}
+			}
+			if token = page.Token; token == "" {
+				return
+			}
+		}
+	}
+}
+
+// MetricValue is one point of a metric, by the names of its columns.
+type MetricValue struct {
+	Data map[string]any `json:"data"`
+}
+
+// MetricNames yields the metrics that a job has logged.
+func (s Jobs) MetricNames(ctx context.Context, name string) iter.Seq2[string, error] {
+	type metric struct {
+		Key struct {
+			Name string `json:"name"`
+		} `json:"metricKey"`
+	}
+	path := "/metric/v2.0" + s.c.file.Workspace() + "/runs/" + url.PathEscape(name) + "/list"
+	return func(yield func(string, error) bool) {
+		for m, err := range continued[metric](func(token string, page any) error {
+			_, err := s.c.Do(ctx, http.MethodPost, path, map[string]any{"continuationToken": token}, page)
+			return err
+		}) {
+			if !yield(m.Key.Name, err) {
+				return
+			}
+		}
+	}
+}
+
+// Metric yields the points of a metric, oldest first.
+func (s Jobs) Metric(ctx context.Context, name, metric string) iter.Seq2[MetricValue, error] {
+	path := "/metric/v2.0" + s.c.file.Workspace() + "/runs/" + url.PathEscape(name) + "/full"
+	return continued[MetricValue](func(token string, page any) error {
+		_, err := s.c.Do(ctx, http.MethodPost, path, map[string]any{"metricName": metric, "continuationToken": token}, page)
+		return err
+	})
 }
 
 // pollSeconds is how long one request waits for more of a log.

@@ -12,9 +12,17 @@ type Workspace struct {
 	Name       string            `json:"name"`
 	Location   string            `json:"location"`
 	Tags       map[string]string `json:"tags"`
+	Identity   *Identity         `json:"identity"`
 	Properties struct {
 		WorkspaceID       string `json:"workspaceId"`
 		FriendlyName      string `json:"friendlyName"`
+		Description       string `json:"description"`
+		Storage           string `json:"storageAccount"`
+		Vault             string `json:"keyVault"`
+		Insights          string `json:"applicationInsights"`
+		Registry          string `json:"containerRegistry"`
+		Public            string `json:"publicNetworkAccess"`
+		MLflow            string `json:"mlFlowTrackingUri"`
 		ProvisioningState string `json:"provisioningState"`
 		DiscoveryURL      string `json:"discoveryUrl"`
 	} `json:"properties"`
