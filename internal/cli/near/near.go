@@ -1,0 +1,53 @@
+// Package near finds which name somebody meant who wrote another.
+package near
+
+import (
+	"slices"
+	"strings"
+)
+
+// Names returns the n names that take the fewest edits to become word.
+func Names(word string, names []string, n int) []string {
+	away := make(map[string]int, len(names))
+	for _, name := range names {
+		away[name] = edits(strings.ToLower(word), strings.ToLower(strings.TrimSpace(name)))
+	}
+	names = slices.Clone(names)
+	slices.SortStableFunc(names, func(a, b string) int { return away[a] - away[b] })
+	return names[:min(n, len(names))]
+}
+
+// Meant returns the one name that word is a slip of, if there is one: two letters
+// that changed places are two edits, and more than a third wrong is no slip.
+func Meant(word string, names []string) (string, bool) {
+	most := max(2, len(word)/3)
+	if len(word) < 4 {
+		most = 1
+	}
+	best := Names(word, names, 1)
+	if len(best) == 0 || edits(strings.ToLower(word), strings.ToLower(best[0])) > most {
+		return "", false
+	}
+	return best[0], true
+}
+
+// edits counts the letters to put in, take out or change to make b of a.
+func edits(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		before := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			change := before
+			if a[i] != b[j] {
+				change++
+			}
+			before = row[j+1]
+			row[j+1] = min(change, row[j]+1, row[j+1]+1)
+		}
+	}
+	return row[len(b)]
+}
