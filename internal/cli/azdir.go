@@ -16,6 +16,12 @@ func writeAzDir(dir string, f client.File) error {
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		return err
 	}
+	return writeAzFiles(dir, f)
+}
+
+// writeAzFiles is writeAzDir for a folder that is there; a configuration in it
+// stays as it is.
+func writeAzFiles(dir string, f client.File) error {
 	profile := map[string]any{
 		"installationId": f.TenantID, // az makes one up where there is none
 		"subscriptions": []map[string]any{{
@@ -35,5 +41,9 @@ func writeAzDir(dir string, f client.File) error {
 	}
 	// Telemetry and surveys would be about Azure.
 	const config = "[core]\ncollect_telemetry = no\nsurvey_message = no\nencrypt_token_cache = no\n"
-	return os.WriteFile(filepath.Join(dir, "config"), []byte(config), 0o600)
+	path := filepath.Join(dir, "config")
+	if _, err := os.Stat(path); err == nil {
+		return nil
+	}
+	return os.WriteFile(path, []byte(config), 0o600)
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/ebb-compute/ebb/client"
 )
@@ -49,6 +50,11 @@ type app struct {
 	clientFile, workspace, group, subscription string
 	output, query                              string
 	patience                                   time.Duration
+	debug, quiet                               bool
+
+	ml       bool                        // "ebb ml", where az's defaults hold
+	shape    func(client.Compute) object // in which computes are shown; nil: v2's
+	metadata string                      // file that what is shown goes to, besides
 
 	entered bool     // a command's own code was reached: errors before are of usage
 	warned  []string // by the server
@@ -62,6 +68,9 @@ type app struct {
 func Run(ctx context.Context, o Options, args []string) int {
 	a := newApp(o)
 	root := a.root()
+	if spreads(args) {
+		args = spread(args)
+	}
 	root.SetArgs(args)
 	ran, err := root.ExecuteContextC(ctx)
 	a.path = ran.CommandPath()
@@ -114,18 +123,27 @@ put "ebb exec --" before the command that you would run against Azure.`,
 	root.SetOut(a.Stdout)
 	root.SetErr(a.Stderr)
 	root.CompletionOptions.HiddenDefaultCmd = false
+	root.SetGlobalNormalizationFunc(azNames)
 	f := root.PersistentFlags()
-	f.StringVarP(&a.output, "output", "o", "table", "output `format`: table, json, yaml or tsv")
+	f.StringVarP(&a.output, "output", "o", "", "output `format`: table, json, jsonc, yaml, yamlc, tsv or none (default table; with \"ebb ml\" json)")
 	f.StringVar(&a.query, "query", "", "JMESPath `expression` to pick from the output")
 	f.StringVar(&a.clientFile, "client", "", "client `file` of the server (default $EBB_CLIENT, then the default data folder's client.json)")
 	f.StringVarP(&a.workspace, "workspace-name", "w", "", "workspace, instead of the client file's")
 	f.StringVarP(&a.group, "resource-group", "g", "", "resource group, instead of the client file's")
 	f.StringVar(&a.subscription, "subscription", "", "subscription id, instead of the client file's")
+	f.BoolVar(&a.debug, "debug", false, "say on standard error what is asked of the server")
+	f.BoolVar(&a.debug, "verbose", false, "the same")
+	f.BoolVar(&a.quiet, "only-show-errors", false, "leave out warnings, notes and progress")
+	for _, name := range []string{"verbose", "only-show-errors"} {
+		_ = f.MarkHidden(name) // az's: taken, and no more to read
+	}
 	f.DurationVar(&a.patience, "patience", client.Patience, "how long to wait for a server that is being restarted")
-	_ = root.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"table", "json", "yaml", "tsv"}, cobra.ShellCompDirectiveNoFileComp))
+	_ = root.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(formats, cobra.ShellCompDirectiveNoFileComp))
 
-	root.AddCommand(a.computeCommand(), a.jobCommand(), a.statusCommand(), a.sizeCommand(), a.usageCommand(),
+	root.AddCommand(a.computeCommand(), a.jobCommand(), a.statusCommand(), a.sizeCommand(), a.usageOf("usage", "ebb usage"),
 		a.pruneCommand(), a.execCommand(), a.envCommand(), a.deviceCommand(), a.keeperCommand(), a.configCommand(), a.mlCommand(), a.versionCommand())
+	root.AddCommand(a.resourceCommands()...)
+	root.AddCommand(a.azCommands()...)
 	if a.Serve != nil {
 		root.AddCommand(a.serveCommand())
 	}
@@ -138,6 +156,9 @@ put "ebb exec --" before the command that you would run against Azure.`,
 func (a *app) enter(cmd *cobra.Command) {
 	if cmd.HasSubCommands() {
 		cmd.SuggestionsMinimumDistance = 2
+		// A slip in the command's name is what is to be told, not that the flags
+		// behind it are not the group's.
+		cmd.FParseErrWhitelist.UnknownFlags = cmd.HasParent()
 		cmd.Args = func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {
 				return nil
@@ -151,8 +172,12 @@ func (a *app) enter(cmd *cobra.Command) {
 	}
 	if run := cmd.RunE; run != nil {
 		cmd.RunE = func(cmd *cobra.Command, args []string) error {
+			a.ml = strings.HasPrefix(cmd.CommandPath()+" ", "ebb ml ")
 			if err := a.checkOutput(); err != nil {
 				return err
+			}
+			if a.quiet {
+				a.Stderr = &errorsOnly{w: a.Stderr}
 			}
 			a.entered = true
 			return run(cmd, args)
@@ -163,8 +188,34 @@ func (a *app) enter(cmd *cobra.Command) {
 	}
 }
 
+// azNames takes az's other spellings of flags.
+func azNames(_ *pflag.FlagSet, name string) pflag.NormalizedName {
+	switch name {
+	case "subscription-id":
+		name = "subscription"
+	case "workspace":
+		name = "workspace-name"
+	case "tag":
+		name = "tags"
+	}
+	return pflag.NormalizedName(name)
+}
+
+// errorsOnly lets nothing through: errors are said at the end, past it.
+type errorsOnly struct{ w io.Writer }
+
+func (*errorsOnly) Write(b []byte) (int, error) { return len(b), nil }
+
 // usageError is a mistake in the command line that only the command could see.
 type usageError struct{ error }
+
+// asUsage makes an error one of usage.
+func asUsage(err error) error {
+	if err == nil {
+		return nil
+	}
+	return usageError{err}
+}
 
 func usagef(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
 
@@ -183,6 +234,9 @@ func (a *app) finish(err error) int {
 	}
 	if exit, ok := errors.AsType[exitError](err); ok {
 		return exit.code
+	}
+	if quiet, ok := a.Stderr.(*errorsOnly); ok {
+		a.Stderr = quiet.w
 	}
 	fmt.Fprintln(a.Stderr, "ERROR: "+strings.TrimSpace(a.explain(err)))
 	_, usage := errors.AsType[usageError](err)
@@ -239,13 +293,12 @@ func (a *app) getenv(key string) string {
 
 // file reads the client file, with the flags over it.
 func (a *app) file() (client.File, error) {
-	path := a.clientFile
-	if path == "" {
-		path = a.getenv("EBB_CLIENT")
-	}
-	f, err := client.Load(client.Find(path))
+	f, err := a.clientFileAlone()
 	if err != nil {
 		return f, err
+	}
+	if a.ml {
+		a.azDefaults(&f)
 	}
 	for _, over := range []struct{ flag, field *string }{
 		{&a.workspace, &f.WorkspaceName}, {&a.group, &f.ResourceGroup}, {&a.subscription, &f.SubscriptionID},
@@ -267,9 +320,14 @@ func (a *app) connect() (*client.Client, error) {
 	if patience <= 0 {
 		patience = -1
 	}
-	return client.New(f, client.Options{
-		UserAgent: "ebb-cli/" + a.Version, Patience: patience, Warn: a.warn, Waiting: a.waiting,
-	})
+	options := client.Options{UserAgent: "ebb-cli/" + a.Version, Patience: patience, Warn: a.warn, Waiting: a.waiting}
+	if a.debug {
+		options.Trace = func(method, path string, status int, took time.Duration) {
+			path, _, _ = strings.Cut(path, "?") // a query may hold a signature
+			fmt.Fprintf(a.Stderr, "DEBUG: %s %s: %d in %s\n", method, path, status, took.Round(time.Millisecond))
+		}
+	}
+	return client.New(f, options)
 }
 
 func (a *app) warn(w string) {

@@ -2,30 +2,36 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"regexp"
-	"strings"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
 	"github.com/ebb-compute/ebb/client"
+	"github.com/ebb-compute/ebb/internal/cli/azml"
+	"github.com/ebb-compute/ebb/internal/cli/yamlspec"
 )
 
-// computeFlags are those of create and update.
+// computeFlags are those of create and update that are not a field of the schema.
 type computeFlags struct {
-	name, file, kind               string
-	size, tier                     string
-	min, max                       int
-	idle                           seconds
-	location, description          string
-	tags                           []string
-	identity                       string
-	userIdentities                 []string
-	vnet, subnet                   string
-	adminUser, sshKey, adminSecret string
-	sshPublic                      bool
-	noWait, yes                    bool
+	name, file  string
+	tags, set   []string
+	users       []string
+	idle        seconds
+	noWait, yes bool
+}
+
+// computeFields says which field of the schema a flag is.
+var computeFields = map[string]string{
+	"type": "type", "size": "size", "tier": "tier", "min-instances": "min_instances", "max-instances": "max_instances",
+	"idle-time-before-scale-down": "idle_time_before_scale_down", "location": "location", "description": "description",
+	"identity-type": "identity.type", "vnet-name": "network_settings.vnet_name", "subnet": "network_settings.subnet",
+	"admin-username": "ssh_settings.admin_username", "ssh-key-value": "ssh_settings.ssh_key_value",
+	"admin-password": "ssh_settings.admin_password", "ssh-public-access-enabled": "ssh_public_access_enabled",
+	"enable-node-public-ip": "enable_node_public_ip", "resource-id": "resource_id", "ssh-port": "ssh_settings.ssh_port",
+	"namespace": "namespace",
 }
 
 func (a *app) computeCommand() *cobra.Command {
@@ -36,7 +42,9 @@ func (a *app) computeCommand() *cobra.Command {
 		Args:    cobra.NoArgs,
 		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(a.computeCreate(), a.computeList(), a.computeShow(), a.computeUpdate(), a.computeDelete(), a.computeNodes())
+	cmd.AddCommand(a.computeCreate(), a.computeList(), a.computeShow(), a.computeUpdate(), a.computeDelete(), a.computeNodes(),
+		a.sizeList("list-sizes", "ebb compute list-sizes"), a.usageOf("list-usage", "ebb compute list-usage"),
+		a.computeAttach(), a.computeDetach(), a.computePower("start"), a.computePower("stop"), a.computePower("restart"))
 	return cmd
 }
 
@@ -69,24 +77,78 @@ says the same in YAML; flags win over it.`,
 func (f *computeFlags) register(flags *pflag.FlagSet) {
 	flags.StringVarP(&f.name, "name", "n", "", "name of the cluster: 3 to 32 letters, digits and '-'")
 	flags.StringVarP(&f.file, "file", "f", "", "YAML `file` in az ml's compute schema")
-	flags.StringVarP(&f.kind, "type", "t", "amlcompute", "kind of compute; amlcompute is the one there is")
-	flags.StringVar(&f.size, "size", "", "kind of machine, as \"ebb size list\" shows them (default Standard_DS3_v2)")
-	flags.IntVar(&f.min, "min-instances", 0, "nodes to keep at all times")
-	flags.IntVar(&f.max, "max-instances", 4, "nodes at most")
+	flags.StringP("type", "t", "amlcompute", "kind of compute: amlcompute (a cluster) or computeinstance")
+	flags.String("size", "", "kind of machine, as \"ebb size list\" shows them (default Standard_DS3_v2)")
+	flags.Int("min-instances", 0, "nodes to keep at all times")
+	flags.Int("max-instances", 4, "nodes at most")
 	flags.Var(&f.idle, "idle-time-before-scale-down", "how long a node may stand idle: seconds, or as 2m (default 120)")
-	flags.StringVar(&f.tier, "tier", "", "dedicated or low_priority (default dedicated)")
-	flags.StringVarP(&f.location, "location", "l", "", "region (default the workspace's)")
-	flags.StringVar(&f.description, "description", "", "what it is for")
-	flags.StringArrayVar(&f.tags, "tags", nil, "`KEY=VALUE`; may be given again")
-	flags.StringVarP(&f.identity, "identity-type", "i", "", "system_assigned or user_assigned")
-	flags.StringSliceVar(&f.userIdentities, "user-assigned-identities", nil, "ARM `ids`, with commas between them")
-	flags.StringVar(&f.vnet, "vnet-name", "", "virtual network, where --subnet is a name")
-	flags.StringVar(&f.subnet, "subnet", "", "subnet: its name, or its ARM id")
-	flags.StringVar(&f.adminUser, "admin-username", "", "administrator that SSH lets in")
-	flags.StringVar(&f.sshKey, "ssh-key-value", "", "SSH public key of the administrator, or a file that holds it")
-	flags.StringVar(&f.adminSecret, "admin-password", "", "password of the administrator")
-	flags.BoolVar(&f.sshPublic, "ssh-public-access-enabled", false, "open the SSH port to the public")
+	flags.String("tier", "", "dedicated or low_priority (default dedicated)")
+	flags.StringP("location", "l", "", "region (default the workspace's)")
+	flags.String("description", "", "what it is for")
+	flags.StringArrayVar(&f.tags, "tags", nil, "`KEY=VALUE …`")
+	flags.StringP("identity-type", "i", "", "system_assigned or user_assigned")
+	flags.StringSliceVar(&f.users, "user-assigned-identities", nil, "ARM `ids`, with commas between them")
+	flags.String("vnet-name", "", "virtual network, where --subnet is a name")
+	flags.String("subnet", "", "subnet: its name, or its ARM id")
+	flags.String("admin-username", "", "administrator that SSH lets in")
+	flags.String("ssh-key-value", "", "SSH public key of the administrator, or a file that holds it")
+	flags.String("admin-password", "", "password of the administrator")
+	flags.Bool("ssh-public-access-enabled", false, "open the SSH port to the public")
+	flags.Bool("enable-node-public-ip", true, "give nodes a public address")
+	flags.StringArrayVar(&f.set, "set", nil, "`FIELD=VALUE …` over the file's, as max_instances=2")
 	flags.BoolVar(&f.noWait, "no-wait", false, "do not wait until it is ready")
+}
+
+// spec joins the file and the flags; flags win.
+func (f *computeFlags) spec(flags *pflag.FlagSet, args []string) (*azml.Compute, error) {
+	doc := yamlspec.Empty()
+	var err error
+	if f.file != "" {
+		if doc, err = yamlspec.Read(f.file); err != nil {
+			return nil, usageError{err}
+		}
+	} else if flags.Lookup("max-instances") != nil {
+		// The file's default is the schema's (1), and the flag's is the SDK's.
+		err = doc.Put("--max-instances", flags.Lookup("max-instances").Value.String(), "max_instances")
+	}
+	if err == nil && (flags.Changed("type") || !doc.Has("type")) {
+		err = doc.Put("--type", flags.Lookup("type").Value.String(), "type")
+	}
+	s := &azml.Compute{Dir: doc.Dir}
+	if err == nil {
+		err = f.overlay(doc, flags, args)
+	}
+	if err == nil {
+		err = doc.Decode(s)
+	}
+	if err == nil && !doc.Has("max_instances") {
+		s.Max = 1
+	}
+	if err == nil && s.Name == "" {
+		err = errors.New("the cluster needs a name: --name NAME")
+	}
+	return s, asUsage(err)
+}
+
+// overlay puts the flags over the document.
+func (f *computeFlags) overlay(doc *yamlspec.Doc, flags *pflag.FlagSet, args []string) error {
+	if len(args) > 0 {
+		if f.name != "" && f.name != args[0] {
+			return fmt.Errorf("two names: %q and %q", f.name, args[0])
+		}
+		f.name = args[0]
+	}
+	if f.name != "" {
+		if err := doc.Put("--name", f.name, "name"); err != nil {
+			return err
+		}
+	}
+	if flags.Changed("user-assigned-identities") {
+		if err := doc.PutList("--user-assigned-identities", f.users, "identity", "user_assigned_identities"); err != nil {
+			return err
+		}
+	}
+	return overlay(doc, flags, computeFields, f.tags, f.set)
 }
 
 func (a *app) createCompute(cmd *cobra.Command, f *computeFlags, args []string) error {
@@ -107,45 +169,69 @@ func (a *app) createCompute(cmd *cobra.Command, f *computeFlags, args []string) 
 		}
 		spec.Location = ws.Location
 	}
-	want, err := spec.body(c.File())
-	if err != nil {
-		return err
+	if !spec.IsCluster() {
+		body, err := spec.Other(c.File())
+		if err != nil {
+			return usageError{err}
+		}
+		return a.putCompute(ctx, c, spec.Name, body, "Creating "+spec.Name, f.noWait)
 	}
-	doing := "Creating cluster %s"
-	if there, err := c.Computes().Get(ctx, spec.Name); err == nil {
-		doing = "Cluster %s exists; bringing it to what was asked for"
-		if spec.SSHPublic == nil {
+	want, err := spec.ARM(c.File())
+	if err != nil {
+		return usageError{err}
+	}
+	return a.makeCluster(ctx, c, spec.Name, want, spec.SSHPublic != nil, f.noWait)
+}
+
+// makeCluster makes a cluster, or brings one that is there to what is wanted.
+func (a *app) makeCluster(ctx context.Context, c *client.Client, name string, want client.Compute, sshSaid, noWait bool) error {
+	doing := "Creating cluster " + name
+	if there, err := c.Computes().Get(ctx, name); err == nil {
+		doing = "Cluster " + name + " exists; bringing it to what was asked for"
+		if !sshSaid {
 			// It cannot change, and another client may have made the cluster otherwise.
 			want.Properties.Properties.RemoteLogin = there.Properties.Properties.RemoteLogin
 		}
 	}
-	p := a.progress(doing, spec.Name)
-	made, op, err := c.Computes().Create(ctx, spec.Name, want)
-	if err == nil && !f.noWait {
+	err := a.putCompute(ctx, c, name, want, doing, noWait)
+	if err == nil {
+		a.noteCost(want.Properties.Properties.Scale.Min)
+	}
+	return err
+}
+
+// putCompute makes a compute, waits unless told not to, and shows it.
+func (a *app) putCompute(ctx context.Context, c *client.Client, name string, body any, doing string, noWait bool) error {
+	p := a.progress("%s", doing)
+	made, op, err := c.Computes().Create(ctx, name, body)
+	if err == nil && !noWait {
 		if err = op.Wait(ctx); err == nil {
-			made, err = c.Computes().Get(ctx, spec.Name)
+			made, err = c.Computes().Get(ctx, name)
 		}
 	}
 	p.end()
 	if err != nil {
 		return err
 	}
-	a.noteCost(spec)
-	return a.print(computeShape(made))
+	return a.showCompute(made)
 }
 
 // aboutMin matches a warning about the minimum of nodes.
 var aboutMin = regexp.MustCompile(`(?i)\bmin(imum|[ _-]|NodeCount)`)
 
 // noteCost says what a minimum means, where the server has not.
-func (a *app) noteCost(spec computeSpec) {
+func (a *app) noteCost(nodes int) {
 	for _, w := range a.warned {
 		if aboutMin.MatchString(w) {
 			return
 		}
 	}
-	if spec.Min > 0 {
-		fmt.Fprintf(a.Stderr, "NOTE: %d node(s) stay on, and are paid for, also when there is no job; --min-instances 0 lets them all go.\n", spec.Min)
+	if nodes > 0 {
+		minFlag := "--min-instances"
+		if a.shape != nil { // v1's grammar
+			minFlag = "--min-nodes"
+		}
+		fmt.Fprintf(a.Stderr, "NOTE: %d node(s) stay on, and are paid for, also when there is no job; %s 0 lets them all go.\n", nodes, minFlag)
 	}
 }
 
@@ -187,7 +273,7 @@ func (a *app) computeShow() *cobra.Command {
 				if err != nil {
 					return err
 				}
-				return a.print(computeShape(got))
+				return a.showCompute(got)
 			})
 		},
 	}
@@ -223,183 +309,4 @@ func (a *app) computeNodes() *cobra.Command {
 	}
 	a.nameFlag(cmd, &name, a.clusterNames)
 	return cmd
-}
-
-func (a *app) computeUpdate() *cobra.Command {
-	var f computeFlags
-	cmd := &cobra.Command{
-		Use:   "update NAME",
-		Short: "Change how far a cluster rises and falls, its tags, its identity",
-		Long: `Change how far a cluster rises and falls, its tags, its identity.
-
-What is not named stays as it is. --tags replaces all tags. The size, tier,
-region and network of a cluster cannot be changed: make another one.`,
-		Example: `  ebb compute update cpu-cluster --max-instances 8
-  ebb compute update -n cpu-cluster --min-instances 1 --idle-time-before-scale-down 600
-  ebb compute update cpu-cluster --identity-type system_assigned`,
-		Args: cobra.MaximumNArgs(1),
-	}
-	flags := cmd.Flags()
-	flags.StringVarP(&f.name, "name", "n", "", "name of the cluster")
-	flags.IntVar(&f.min, "min-instances", 0, "nodes to keep at all times")
-	flags.IntVar(&f.max, "max-instances", 0, "nodes at most")
-	flags.Var(&f.idle, "idle-time-before-scale-down", "how long a node may stand idle: seconds, or as 2m")
-	flags.StringArrayVar(&f.tags, "tags", nil, "`KEY=VALUE`; may be given again")
-	flags.StringVarP(&f.identity, "identity-type", "i", "", "system_assigned, user_assigned or none")
-	flags.StringSliceVar(&f.userIdentities, "user-assigned-identities", nil, "ARM `ids`, with commas between them")
-	flags.BoolVar(&f.noWait, "no-wait", false, "do not wait until it is done")
-	a.completeNames(cmd, a.clusterNames)
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		patch, err := f.patch(flags)
-		if err != nil {
-			return err
-		}
-		return a.onCompute(cmd, f.name, args, func(ctx context.Context, c *client.Client, name string) error {
-			return a.updateCompute(ctx, c, name, patch, &f, flags)
-		})
-	}
-	return cmd
-}
-
-// patch makes the part of the update that does not depend on what is.
-func (f *computeFlags) patch(flags *pflag.FlagSet) (map[string]any, error) {
-	patch := map[string]any{}
-	if flags.Changed("tags") {
-		tags, err := pairs("--tags", f.tags)
-		if err != nil {
-			return nil, err
-		}
-		patch["tags"] = tags
-	}
-	if flags.Changed("identity-type") || flags.Changed("user-assigned-identities") {
-		id, err := identityOf(f.identity, f.userIdentities)
-		if err != nil {
-			return nil, err
-		}
-		patch["identity"] = id
-	}
-	scale := flags.Changed("min-instances") || flags.Changed("max-instances") || f.idle.set
-	if len(patch) == 0 && !scale {
-		return nil, usagef("nothing to change: give --min-instances, --max-instances, --idle-time-before-scale-down, --tags or --identity-type")
-	}
-	return patch, nil
-}
-
-func (a *app) updateCompute(ctx context.Context, c *client.Client, name string, patch map[string]any, f *computeFlags, flags *pflag.FlagSet) error {
-	now, err := c.Computes().Get(ctx, name)
-	if err != nil {
-		return err
-	}
-	// Azure takes scaleSettings whole: what is not named is sent as it is.
-	scale := now.Properties.Properties.Scale
-	if flags.Changed("min-instances") {
-		scale.Min = f.min
-	}
-	if flags.Changed("max-instances") {
-		scale.Max = f.max
-	}
-	if f.idle.set {
-		scale.IdleAfter = toISO(f.idle.value)
-	}
-	properties := map[string]any{}
-	if scale != now.Properties.Properties.Scale {
-		properties = map[string]any{"computeType": "AmlCompute", "properties": map[string]any{"scaleSettings": scale}}
-	}
-	patch["location"], patch["properties"] = now.Location, properties
-	if old := now.Tags; patch["tags"] != nil {
-		patch["tags"] = replaced(old, patch["tags"].(map[string]string))
-	}
-	p := a.progress("Updating cluster %s", name)
-	got, op, err := c.Computes().Update(ctx, name, patch)
-	if err == nil && !f.noWait {
-		if err = op.Wait(ctx); err == nil {
-			got, err = c.Computes().Get(ctx, name)
-		}
-	}
-	p.end()
-	if err != nil {
-		return err
-	}
-	if flags.Changed("min-instances") {
-		a.noteCost(computeSpec{Min: scale.Min})
-	}
-	return a.print(computeShape(got))
-}
-
-// replaced is the merge patch that turns old into want: what is gone is null.
-func replaced(old, want map[string]string) map[string]any {
-	patch := map[string]any{}
-	for k := range old {
-		patch[k] = nil
-	}
-	for k, v := range want {
-		patch[k] = v
-	}
-	return patch
-}
-
-func (a *app) computeDelete() *cobra.Command {
-	var f computeFlags
-	cmd := &cobra.Command{
-		Use:     "delete NAME",
-		Short:   "Delete a cluster and its nodes; its jobs are cancelled",
-		Example: "  ebb compute delete cpu-cluster\n  ebb compute delete --name cpu-cluster --yes --no-wait",
-		Args:    cobra.MaximumNArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.onCompute(cmd, f.name, args, func(ctx context.Context, c *client.Client, name string) error {
-				return a.deleteCompute(ctx, c, name, &f)
-			})
-		},
-	}
-	a.nameFlag(cmd, &f.name, a.clusterNames)
-	cmd.Flags().BoolVarP(&f.yes, "yes", "y", false, "do not ask")
-	cmd.Flags().BoolVar(&f.noWait, "no-wait", false, "do not wait until it is gone")
-	return cmd
-}
-
-func (a *app) deleteCompute(ctx context.Context, c *client.Client, name string, f *computeFlags) error {
-	// ARM answers 204 for one that is not there; a person should hear of a slip.
-	if _, err := c.Computes().Get(ctx, name); err != nil {
-		return err
-	}
-	if !f.yes {
-		sure, err := a.ask(ctx, fmt.Sprintf("Delete cluster %s, its nodes and its running jobs?", name))
-		if err != nil {
-			return err
-		}
-		if !sure {
-			return fmt.Errorf("nothing was deleted")
-		}
-	}
-	op, err := c.Computes().Delete(ctx, name)
-	if err != nil || f.noWait {
-		return err
-	}
-	p := a.progress("Deleting cluster %s", name)
-	err = op.Wait(ctx)
-	p.end()
-	return err
-}
-
-// onCompute runs do with a client and the cluster's name, and tells which
-// clusters there are when that one is not.
-func (a *app) onCompute(cmd *cobra.Command, flag string, args []string, do named) error {
-	return a.onNamed(cmd, flag, args, do, a.noCluster)
-}
-
-// noCluster is the error for a cluster that is not there. Where even the list
-// fails, the fault lies elsewhere (the workspace), and was stays.
-func (a *app) noCluster(ctx context.Context, c *client.Client, name string, was error) error {
-	list, err := client.Collect(c.Computes().All(ctx))
-	if err != nil {
-		return was
-	}
-	if len(list) == 0 {
-		return notFound{fmt.Errorf("no cluster named %s; there is none yet. Make it: ebb compute create --name %s", name, name)}
-	}
-	names := make([]string, len(list))
-	for i, compute := range list {
-		names[i] = compute.Name
-	}
-	return notFound{fmt.Errorf("no cluster named %s; there are: %s", name, strings.Join(names, ", "))}
 }

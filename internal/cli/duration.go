@@ -2,10 +2,10 @@ package cli
 
 import (
 	"fmt"
-	"regexp"
 	"strconv"
 	"strings"
-	"time"
+
+	"github.com/ebb-compute/ebb/internal/cli/azml"
 )
 
 // seconds is a flag that takes whole seconds, as az does, or a Go or ISO 8601
@@ -24,44 +24,13 @@ func (s *seconds) String() string {
 
 // Set implements pflag.Value.
 func (s *seconds) Set(text string) error {
-	n, err := parseSeconds(text)
+	n, err := azml.ParseSeconds(text)
 	s.value, s.set = n, err == nil
 	return err
 }
 
 // Type implements pflag.Value.
 func (s *seconds) Type() string { return "seconds" }
-
-func parseSeconds(text string) (int64, error) {
-	if n, err := strconv.ParseInt(text, 10, 64); err == nil && n >= 0 {
-		return n, nil
-	}
-	if d, err := time.ParseDuration(text); err == nil && d >= 0 {
-		return int64(d / time.Second), nil
-	}
-	if n, ok := fromISO(text); ok {
-		return n, nil
-	}
-	return 0, fmt.Errorf("%q is no time: give seconds (120), or a duration (2m, PT2M)", text)
-}
-
-var iso = regexp.MustCompile(`^P(?:(\d{1,9})W)?(?:(\d{1,9})D)?(?:T(?:(\d{1,9})H)?(?:(\d{1,9})M)?(?:(\d{1,12})(?:\.\d+)?S)?)?$`)
-
-// fromISO reads an ISO 8601 duration without years and months, in whole seconds.
-func fromISO(text string) (int64, bool) {
-	m := iso.FindStringSubmatch(strings.ToUpper(text))
-	if m == nil || len(text) < 3 {
-		return 0, false
-	}
-	var total int64
-	for i, unit := range []int64{7 * 86400, 86400, 3600, 60, 1} {
-		n, _ := strconv.ParseInt("0"+m[i+1], 10, 64) // digits only, by the pattern
-		total += n * unit
-	}
-	return total, true
-}
-
-func toISO(seconds int64) string { return fmt.Sprintf("PT%dS", seconds) }
 
 // bytesOf reads a size: 500, 10M, 2GiB. Powers of 1024, as du and df.
 func bytesOf(text string) (int64, error) {

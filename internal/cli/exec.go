@@ -66,7 +66,8 @@ func (a *app) noteAway(url, address string) {
 	fmt.Fprintf(a.Stderr, "WARNING: no answer from %s. Is the server running? Start it with \"ebb serve\"; requests wait %s for it.\n", url, client.Patience)
 }
 
-func (a *app) exec(args []string) error {
+// exec runs a command under the proxy; more is set in its environment besides.
+func (a *app) exec(args []string, more ...field) error {
 	f, err := a.file()
 	if err != nil {
 		return err
@@ -89,6 +90,7 @@ func (a *app) exec(args []string) error {
 	if err != nil {
 		return err
 	}
+	change.set = append(change.set, more...)
 	a.noteAway(f.URL, p.server)
 	code, err := a.runChild(args, change.apply(a.Environ))
 	if err != nil {

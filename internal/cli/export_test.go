@@ -6,9 +6,9 @@ import "net/url"
 var (
 	Leads        = leads
 	WithoutAzure = withoutAzure
-	FromISO      = fromISO
 	BytesOf      = bytesOf
 	MadeUpName   = madeUpName
+	Spread       = spread
 )
 
 // Via says through which proxy a host is reached: "" is directly.

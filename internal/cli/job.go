@@ -4,16 +4,21 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/ebb-compute/ebb/client"
+	"github.com/ebb-compute/ebb/internal/cli/azml"
+	"github.com/ebb-compute/ebb/internal/cli/yamlspec"
 )
 
 func (a *app) jobCommand() *cobra.Command {
@@ -24,7 +29,8 @@ func (a *app) jobCommand() *cobra.Command {
 		Args:    cobra.NoArgs,
 		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(a.jobCreate(), a.jobList(), a.jobShow(), a.jobStream(), a.jobCancel(), a.jobExec())
+	cmd.AddCommand(a.jobCreate(), a.jobList(), a.jobShow(), a.jobStream(), a.jobCancel(), a.jobExec(),
+		a.jobDownload(), a.jobUpdate(), a.jobArchive(true), a.jobArchive(false), a.jobValidate(), a.jobServices(), a.jobSSH())
 	return cmd
 }
 
@@ -35,36 +41,109 @@ func (a *app) jobCreate() *cobra.Command {
 		Short: "Submit a job",
 		Long: `Submit a job, and return once it is safe on the server's disk.
 
-The command runs in sh on a node of the cluster, with that machine's Python.
-A job without a name gets one. A file in az ml's command job schema says the
-same in YAML; flags win over it.`,
+The command runs in sh on a node of the cluster, with that machine's Python or
+its environment's. A job without a name gets one. A file in az ml's command job
+schema says the same in YAML; flags win over it.
+
+A folder of code is uploaded, less what its .amlignore (or .gitignore) names,
+and only if the server has not the same already. So is data that inputs name by
+a path of this machine.`,
 		Example: `  ebb job create --compute cpu-cluster --command 'echo hello'
   ebb job create --name night-1 --compute cpu-cluster --command 'python -c "print(1)"' --env SEED=7 --timeout 1h
-  ebb job create -f job.yml --stream
+  ebb job create --compute cpu-cluster --code ./src --command 'python train.py' --stream
+  ebb job create -f job.yml --set inputs.lr=0.1 --stream
   name=$(ebb job create --compute cpu-cluster --command 'sleep 60' --query name -o tsv)`,
 		Args: cobra.NoArgs,
 	}
-	flags := cmd.Flags()
-	flags.StringVarP(&f.name, "name", "n", "", "name of the job (default one is made up)")
-	flags.StringVarP(&f.file, "file", "f", "", "YAML `file` in az ml's command job schema")
-	flags.StringVarP(&f.compute, "compute", "c", "", "cluster to run on")
-	flags.StringVar(&f.command, "command", "", "what to run, as a line for sh")
-	flags.StringArrayVar(&f.env, "env", nil, "environment variable for the job, `KEY=VALUE`; may be given again")
-	flags.StringVarP(&f.experiment, "experiment-name", "e", "", "experiment it belongs to (default Default)")
-	flags.StringVar(&f.display, "display-name", "", "name to show")
-	flags.StringVar(&f.description, "description", "", "what it is for")
-	flags.StringArrayVar(&f.tags, "tags", nil, "`KEY=VALUE`; may be given again")
-	flags.Var(&f.timeout, "timeout", "stop it after this long: seconds, or as 90m")
-	flags.IntVar(&f.instances, "instance-count", 0, "nodes it takes (default 1)")
-	flags.BoolVarP(&f.stream, "stream", "s", false, "print its log until it is over")
-	_ = cmd.MarkFlagFilename("file", "yml", "yaml")
+	f.register(cmd)
 	_ = cmd.RegisterFlagCompletionFunc("compute", a.complete(a.clusterNames))
-	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return a.createJob(cmd.Context(), &f) }
+	_ = cmd.RegisterFlagCompletionFunc("environment", a.complete(a.assetRefs("environments")))
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return a.createJob(cmd.Context(), cmd.Flags(), &f) }
 	return cmd
 }
 
-func (a *app) createJob(ctx context.Context, f *jobFlags) error {
-	spec, err := f.spec()
+// jobFlags are those of "job create" that are not a field of the schema.
+type jobFlags struct {
+	file                string
+	env, tags, set      []string
+	timeout             seconds
+	stream, web, noWait bool
+}
+
+// jobFields says which field of the schema a flag is.
+var jobFields = map[string]string{
+	"name": "name", "compute": "compute", "command": "command", "code": "code", "environment": "environment",
+	"experiment-name": "experiment_name", "display-name": "display_name", "description": "description",
+	"timeout": "limits.timeout", "instance-count": "resources.instance_count",
+}
+
+func (f *jobFlags) register(cmd *cobra.Command) {
+	flags := cmd.Flags()
+	flags.StringP("name", "n", "", "name of the job (default one is made up)")
+	flags.StringVarP(&f.file, "file", "f", "", "YAML `file` in az ml's command job schema")
+	flags.StringP("compute", "c", "", "cluster to run on")
+	flags.String("command", "", "what to run, as a line for sh")
+	flags.String("code", "", "`folder` that the command runs in a copy of")
+	flags.String("environment", "", "environment, as azureml:NAME:VERSION or azureml:NAME@latest")
+	flags.StringArrayVar(&f.env, "env", nil, "environment variables for the job, `KEY=VALUE …`")
+	flags.String("experiment-name", "", "experiment it belongs to (default Default)")
+	flags.String("display-name", "", "name to show")
+	flags.String("description", "", "what it is for")
+	flags.StringArrayVar(&f.tags, "tags", nil, "`KEY=VALUE …`")
+	flags.Var(&f.timeout, "timeout", "stop it after this long: seconds, or as 90m")
+	flags.Int("instance-count", 1, "nodes it takes")
+	flags.StringArrayVar(&f.set, "set", nil, "`FIELD=VALUE …` over the file's, as inputs.lr=0.1")
+	flags.BoolVarP(&f.stream, "stream", "s", false, "print its log until it is over")
+	flags.BoolVarP(&f.web, "web", "e", false, "say where it can be looked at in a browser")
+	flags.Bool("skip-validation", false, "as az has it; the server checks all the same")
+	flags.BoolVar(&f.noWait, "no-wait", false, "as az has it; submitting does not wait anyway")
+	_ = cmd.MarkFlagFilename("file", "yml", "yaml")
+	_ = cmd.MarkFlagDirname("code")
+}
+
+// spec joins the file and the flags; flags win.
+func (f *jobFlags) spec(flags *pflag.FlagSet) (*azml.Job, error) {
+	doc := yamlspec.Empty()
+	var err error
+	if f.file != "" {
+		doc, err = yamlspec.Read(f.file)
+	}
+	if err == nil && flags.Changed("code") {
+		err = doc.Put("--code", fromHere(flags.Lookup("code").Value.String(), doc), "code")
+	}
+	if err == nil {
+		err = putPairs(doc, "--env", f.env, "environment_variables")
+	}
+	if err == nil {
+		err = overlay(doc, flags, jobFieldsBut("code"), f.tags, f.set)
+	}
+	if err != nil {
+		return nil, asUsage(err)
+	}
+	s, err := azml.ReadJob(doc)
+	return s, asUsage(err)
+}
+
+func jobFieldsBut(name string) map[string]string {
+	fields := maps.Clone(jobFields)
+	delete(fields, name)
+	return fields
+}
+
+// fromHere makes a path that was typed, and is of the folder we are in, one that
+// does not depend on where the file lies.
+func fromHere(typed string, doc *yamlspec.Doc) string {
+	if doc.File == "" || !azml.IsLocal(typed) {
+		return typed
+	}
+	if abs, err := filepath.Abs(typed); err == nil {
+		return abs
+	}
+	return typed
+}
+
+func (a *app) createJob(ctx context.Context, flags *pflag.FlagSet, f *jobFlags) error {
+	spec, err := f.spec(flags)
 	if err != nil {
 		return err
 	}
@@ -78,22 +157,36 @@ func (a *app) createJob(ctx context.Context, f *jobFlags) error {
 		// a restart is then the same job, not a second one.
 		spec.Name = madeUpName()
 	}
-	want, err := spec.body(c.File())
+	resolved, err := a.resolveJob(ctx, c, spec)
 	if err != nil {
 		return err
 	}
+	want, err := spec.ARM(c.File(), resolved)
+	if err != nil {
+		return usageError{err}
+	}
 	made, existed, err := c.Jobs().Submit(ctx, spec.Name, want)
 	if err != nil {
-		return a.explainCompute(ctx, c, spec.computeName(), err)
+		return a.explainCompute(ctx, c, azml.ComputeName(spec.Compute), err)
 	}
 	if existed && !a.waits { // after a wait it may be our own first try
 		fmt.Fprintf(a.Stderr, "%s was submitted before, with the same body: it is %s, and nothing new was started.\n", spec.Name, made.Properties.Status)
 	}
+	if f.web {
+		a.sayWhere(made)
+	}
 	if !f.stream {
 		return a.print(jobShape(made))
 	}
-	fmt.Fprintf(a.Stderr, "Submitted %s to %s.\n", spec.Name, spec.computeName())
+	fmt.Fprintf(a.Stderr, "Submitted %s to %s.\n", spec.Name, azml.ComputeName(spec.Compute))
 	return a.stream(ctx, c, spec.Name, client.StdLog, 0)
+}
+
+// sayWhere answers --web: opening a browser from a script helps nobody.
+func (a *app) sayWhere(job client.Job) {
+	if studio, ok := job.Properties.Services["Studio"]; ok {
+		fmt.Fprintf(a.Stderr, "In a browser: %s\n", studio.Endpoint)
+	}
 }
 
 // explainCompute replaces a refusal by the list of clusters where the cluster
@@ -114,7 +207,8 @@ var jobStates = []string{"NotStarted", "Queued", "Preparing", "Starting", "Runni
 
 func (a *app) jobList() *cobra.Command {
 	var limit int
-	var status, compute string
+	var status, compute, parent string
+	var view assetFlags
 	cmd := &cobra.Command{
 		Use:   "list",
 		Short: "List the jobs of the workspace",
@@ -123,6 +217,9 @@ func (a *app) jobList() *cobra.Command {
   ebb job list --max-results 20 --query '[].name' -o tsv`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if parent != "" {
+				return usagef("--parent-job-name: child jobs are not built, so that %s has none", parent)
+			}
 			if limit < 0 {
 				return usagef("--max-results %d: it is 1 or more, or 0 for all", limit)
 			}
@@ -139,7 +236,7 @@ func (a *app) jobList() *cobra.Command {
 			}
 			defer c.Close()
 			list := []object{}
-			for job, err := range c.Jobs().All(cmd.Context()) {
+			for job, err := range c.Jobs().Listed(cmd.Context(), view.view()) {
 				if err != nil {
 					return err
 				}
@@ -160,6 +257,9 @@ func (a *app) jobList() *cobra.Command {
 	cmd.Flags().IntVarP(&limit, "max-results", "r", 0, "jobs to show at most (default all)")
 	cmd.Flags().StringVar(&status, "status", "", "only jobs in this status, as Running")
 	cmd.Flags().StringVarP(&compute, "compute", "c", "", "only jobs of this cluster")
+	cmd.Flags().BoolVar(&view.archived, "archived-only", false, "those that are archived")
+	cmd.Flags().BoolVar(&view.every, "include-archived", false, "those that are archived, too")
+	cmd.Flags().StringVarP(&parent, "parent-job-name", "p", "", "jobs of another job; there are none yet")
 	_ = cmd.RegisterFlagCompletionFunc("status", cobra.FixedCompletions(jobStates, cobra.ShellCompDirectiveNoFileComp))
 	_ = cmd.RegisterFlagCompletionFunc("compute", a.complete(a.clusterNames))
 	return cmd
@@ -167,9 +267,10 @@ func (a *app) jobList() *cobra.Command {
 
 func (a *app) jobShow() *cobra.Command {
 	var name string
+	var web bool
 	cmd := &cobra.Command{
 		Use:     "show NAME",
-		Short:   "Show one job, with its error if it failed",
+		Short:   "Show one job, with the last values of its metrics, and its error if it failed",
 		Example: "  ebb job show happy_river_k2v9xq41mz\n  ebb job show --name night-1 --query status -o tsv",
 		Args:    cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -182,11 +283,21 @@ func (a *app) jobShow() *cobra.Command {
 					return err
 				}
 				a.noteJob(job)
-				return a.print(jobShape(job))
+				if web {
+					a.sayWhere(job)
+				}
+				shape := jobShape(job)
+				metrics, err := metricsShape(ctx, c, name)
+				if err != nil {
+					return err
+				}
+				shape.add("metrics", metrics)
+				return a.print(shape)
 			})
 		},
 	}
 	a.nameFlag(cmd, &name, a.jobNames)
+	cmd.Flags().BoolVarP(&web, "web", "e", false, "say where it can be looked at in a browser")
 	return cmd
 }
 

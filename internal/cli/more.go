@@ -22,6 +22,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/ebb-compute/ebb/client"
+	"github.com/ebb-compute/ebb/internal/cli/azml"
 )
 
 func (a *app) serveCommand() *cobra.Command {
@@ -78,12 +79,17 @@ func (a *app) sizeCommand() *cobra.Command {
 		Args:    cobra.NoArgs,
 		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
+	cmd.AddCommand(a.sizeList("list", "ebb size list"))
+	return cmd
+}
+
+// sizeList is "size list", and "compute list-sizes" of az ml.
+func (a *app) sizeList(use, typed string) *cobra.Command {
 	var location string
 	list := &cobra.Command{
-		Use:     "list",
-		Aliases: []string{"list-sizes"},
+		Use:     use,
 		Short:   "List the kinds of machine that a region has",
-		Example: "  ebb size list\n  ebb size list --location westeurope --query '[?gpus>`0`].name' -o tsv",
+		Example: "  " + typed + "\n  " + typed + " --location westeurope --query '[?gpus>`0`].name' -o tsv",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return a.inRegion(cmd.Context(), location, func(ctx context.Context, c *client.Client, region string) error {
@@ -102,18 +108,18 @@ func (a *app) sizeCommand() *cobra.Command {
 		},
 	}
 	list.Flags().StringVarP(&location, "location", "l", "", "region (default the workspace's)")
-	cmd.AddCommand(list)
-	return cmd
+	list.Flags().StringP("type", "t", "", "kind of compute; every kind has the same sizes")
+	return list
 }
 
-func (a *app) usageCommand() *cobra.Command {
+// usageOf is "usage", and "compute list-usage" of az ml.
+func (a *app) usageOf(use, typed string) *cobra.Command {
 	var location string
 	var everything bool
 	cmd := &cobra.Command{
-		Use:     "usage",
-		Aliases: []string{"list-usage"},
+		Use:     use,
 		Short:   "Show how much of the quotas is in use",
-		Example: "  ebb usage\n  ebb usage --all --location westeurope -o json",
+		Example: "  " + typed + "\n  " + typed + " --all --location westeurope -o json",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return a.inRegion(cmd.Context(), location, func(ctx context.Context, c *client.Client, region string) error {
@@ -221,7 +227,7 @@ func pruneBounds(p *client.Prune, age, size string) error {
 		var days int64
 		if n, err := fmt.Sscanf(age, "%dd", &days); n == 1 && err == nil && age == fmt.Sprintf("%dd", days) && days >= 0 {
 			p.OlderThanSeconds = days * 86400
-		} else if p.OlderThanSeconds, err = parseSeconds(age); err != nil {
+		} else if p.OlderThanSeconds, err = azml.ParseSeconds(age); err != nil {
 			return usagef("--older-than: %w", err)
 		}
 	}
@@ -281,6 +287,9 @@ The SDKs look for it in the folder they run in, then upwards, and there in
 		Example: "  ebb config write\n  ebb config write --path .azureml\n  ebb config write --path ~/project --force",
 		Args:    cobra.NoArgs,
 		RunE:    func(*cobra.Command, []string) error { return a.writeConfig(where, force) },
+	}
+	for _, word := range []string{"set", "get", "unset", "param-persist"} {
+		cmd.AddCommand(a.azCommand(word, "config", word)) // az has a group of this name
 	}
 	write.Flags().StringVar(&where, "path", ".", "`folder` to write to, or a file whose name ends in .json")
 	write.Flags().BoolVar(&force, "force", false, "replace one that names another workspace")
@@ -437,20 +446,4 @@ func (a *app) jobNames(ctx context.Context, c *client.Client) ([]string, error) 
 		}
 	}
 	return names, nil
-}
-
-// mlCommand answers for the grammars of "az ml" until they are spoken: a script
-// written for them learns at once what to use instead.
-func (a *app) mlCommand() *cobra.Command {
-	return &cobra.Command{
-		Use:                "ml",
-		Short:              "The grammar of az ml (not built yet)",
-		Example:            "  ebb ml computetarget create amlcompute -n cpu   # says what to use instead",
-		Hidden:             true,
-		DisableFlagParsing: true,
-		RunE: func(_ *cobra.Command, args []string) error {
-			return errors.New("NotImplemented: the grammar of az ml is not part of Ebb yet: \"ebb ml " + strings.Join(args, " ") +
-				"\" was not run. Use \"ebb compute create|list|show|update|delete\" and \"ebb job create|list|show|stream|cancel\" (see \"ebb --help\"), or Microsoft's Python SDK v1 under \"ebb exec\"")
-		},
-	}
 }

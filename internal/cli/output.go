@@ -80,10 +80,19 @@ func (o *object) add(key string, value any) {
 	*o = append(*o, field{key, value})
 }
 
+// formats are those of az; what is coloured there is not here.
+var formats = []string{"table", "json", "jsonc", "yaml", "yamlc", "tsv", "none"}
+
 func (a *app) checkOutput() error {
-	if !slices.Contains([]string{"table", "json", "yaml", "tsv"}, a.output) {
-		return usagef("no output format %q; there are: table, json, yaml, tsv", a.output)
+	switch {
+	case a.output == "" && a.ml:
+		a.output = "json"
+	case a.output == "":
+		a.output = "table"
+	case !slices.Contains(formats, a.output):
+		return usagef("no output format %q; there are: %s", a.output, strings.Join(formats, ", "))
 	}
+	a.output = strings.TrimSuffix(a.output, "c")
 	if a.query != "" {
 		if _, err := jmespath.Compile(a.query); err != nil {
 			return usagef("--query: %w", err)
@@ -120,6 +129,8 @@ func (a *app) print(data any) error {
 		data = picked
 	}
 	switch a.output {
+	case "none":
+		return nil
 	case "json":
 		return writeJSON(a.Stdout, data)
 	case "yaml":

@@ -92,7 +92,7 @@ func TestACommandInAJob(t *testing.T) {
 		t.Errorf("cat: %v; %d bytes came back of %d", err, out.Len(), len(big))
 	}
 	// Ctrl-C at the terminal is the command's.
-	cmd, out = visit(t, s, "night", "-it", "--", "sh", "-c", "trap 'echo caught; exit 5' INT; echo go; while :; do sleep 0.05; done")
+	cmd, out = visit(t, s, "night", "-it", "--", "sh", "-c", "trap 'echo caught; exit 5' INT; : > trapped; while :; do sleep 0.05; done")
 	in, err := cmd.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -101,7 +101,7 @@ func TestACommandInAJob(t *testing.T) {
 		t.Fatal(err)
 	}
 	testkit.Until(t, 10*time.Second, "the command has set its trap", func() bool {
-		return s.Ebb(t.Context(), "job", "exec", "night", "--", "pgrep", "-f", "trap .echo caught").Code == 0
+		return s.Ebb(t.Context(), "job", "exec", "night", "--", "test", "-e", "trapped").Code == 0
 	})
 	if _, err := in.Write([]byte{3}); err != nil {
 		t.Fatal(err)

@@ -42,7 +42,9 @@ type server struct {
 	log      string
 	polls    int // of an operation, before it has succeeded
 	seen     []string
-	bodies   map[string]string // by method and path
+	assets   map[string]map[string]any // by kind/name/version
+	blobs    map[string]string         // by container/name
+	bodies   map[string]string         // by method and path
 }
 
 // The certificate names what the real one will: Azure's hosts and loopback.
@@ -147,6 +149,7 @@ func (s *server) routes() {
 	})
 	s.computeRoutes()
 	s.jobRoutes()
+	s.assetRoutes()
 }
 
 func (s *server) computeRoutes() {

@@ -9,6 +9,7 @@ import (
 	"github.com/dustin/go-humanize"
 
 	"github.com/ebb-compute/ebb/client"
+	"github.com/ebb-compute/ebb/internal/cli/azml"
 )
 
 // The shapes below are those of "az ml" v2: flat, snake_case.
@@ -18,6 +19,9 @@ var tiers = map[string]string{"dedicated": "dedicated", "lowpriority": "low_prio
 // computeShape is a cluster as az ml prints it.
 func computeShape(c client.Compute) object {
 	p, aml := c.Properties, c.Properties.Properties
+	if p.ComputeType != "" && !strings.EqualFold(p.ComputeType, "AmlCompute") {
+		return otherComputeShape(c)
+	}
 	o := object{
 		{"name", c.Name}, {"id", c.ID}, {"type", strings.ToLower(p.ComputeType)},
 		{"location", c.Location}, {"provisioning_state", p.ProvisioningState},
@@ -25,7 +29,7 @@ func computeShape(c client.Compute) object {
 	o.add("description", p.Description)
 	o = append(o, field{"size", aml.VMSize}, field{"tier", tiers[strings.ToLower(aml.VMPriority)]},
 		field{"min_instances", aml.Scale.Min}, field{"max_instances", aml.Scale.Max})
-	if s, ok := fromISO(aml.Scale.IdleAfter); ok {
+	if s, ok := azml.FromISO(aml.Scale.IdleAfter); ok {
 		o = append(o, field{"idle_time_before_scale_down", s})
 	}
 	o.add("allocation_state", aml.AllocationState)
@@ -51,6 +55,26 @@ func computeShape(c client.Compute) object {
 	o.add("created_on", p.CreatedOn)
 	o.add("tags", c.Tags)
 	o.add("errors", problemShapes(aml.Errors))
+	o.add("provisioning_errors", problemShapes(p.ProvisioningErrors))
+	return o
+}
+
+// otherComputeShape is a compute that is no cluster.
+func otherComputeShape(c client.Compute) object {
+	p := c.Properties
+	o := object{
+		{"name", c.Name}, {"id", c.ID}, {"type", strings.ToLower(p.ComputeType)},
+		{"location", c.Location}, {"provisioning_state", p.ProvisioningState},
+	}
+	o.add("description", p.Description)
+	o.add("size", p.Properties.VMSize)
+	o.add("state", p.Properties.State)
+	if s := p.Properties.Subnet; s != nil && s.ID != "" {
+		o = append(o, field{"network_settings", object{{"subnet", s.ID}}})
+	}
+	o.add("identity", identityShape(c.Identity))
+	o.add("created_on", p.CreatedOn)
+	o.add("tags", c.Tags)
 	o.add("provisioning_errors", problemShapes(p.ProvisioningErrors))
 	return o
 }
@@ -92,13 +116,21 @@ var computeColumns = []column{
 	{"NODES", func(o object) string {
 		now, target := o.get("current_node_count"), o.get("target_node_count")
 		if now == target {
-			return fmt.Sprint(now)
+			return plainCell(now)
 		}
 		return fmt.Sprintf("%v → %v", now, target)
 	}},
-	{"MIN..MAX", func(o object) string { return fmt.Sprintf("%v..%v", o.get("min_instances"), o.get("max_instances")) }},
+	{"MIN..MAX", func(o object) string {
+		if o.get("max_instances") == nil {
+			return ""
+		}
+		return fmt.Sprintf("%v..%v", o.get("min_instances"), o.get("max_instances"))
+	}},
 	{"STATE", func(o object) string {
 		if state := o.get("provisioning_state"); state != "Succeeded" {
+			return plainCell(state)
+		}
+		if state := o.get("state"); state != nil { // of a compute instance
 			return plainCell(state)
 		}
 		return plainCell(o.get("allocation_state"))
@@ -154,28 +186,30 @@ func jobShape(j client.Job) object {
 	o.add("description", p.Description)
 	o.add("compute", reference(p.ComputeID))
 	o.add("command", p.Command)
+	o.add("code", reference(p.CodeID))
 	o.add("environment", reference(p.EnvironmentID))
 	o.add("environment_variables", p.Environment)
-	if p.Resources != nil && p.Resources.InstanceCount > 0 {
-		o = append(o, field{"resources", object{{"instance_count", p.Resources.InstanceCount}}})
+	if r := p.Resources; r != nil {
+		resources := object{}
+		if r.InstanceCount > 0 {
+			resources = append(resources, field{"instance_count", r.InstanceCount})
+		}
+		resources.add("shm_size", r.ShmSize)
+		resources.add("docker_args", r.DockerArgs)
+		o.add("resources", resources)
 	}
+	o.add("distribution", distributionShape(p.Distribution))
+	o.add("inputs", inputsShape(p.Inputs))
+	o.add("outputs", outputsShape(p.Outputs))
 	if p.Limits != nil {
-		if s, ok := fromISO(p.Limits.Timeout); ok {
+		if s, ok := azml.FromISO(p.Limits.Timeout); ok {
 			o = append(o, field{"limits", object{{"timeout", s}}})
 		}
 	}
-	if s := j.System; s != nil {
-		o = append(o, field{"creation_context", object{
-			{"created_at", s.CreatedAt}, {"created_by", s.CreatedBy}, {"created_by_type", s.CreatedByType},
-		}})
-	}
+	o.add("creation_context", contextShape(j.System))
 	o.add("tags", p.Tags)
 	o.add("properties", p.Properties)
-	var services object
-	for _, name := range sortedKeys(p.Services) {
-		services.add(name, object{{"endpoint", p.Services[name].Endpoint}, {"type", p.Services[name].Type}})
-	}
-	o.add("services", services)
+	o.add("services", servicesShape(p.Services))
 	o.add("status_reason", p.Why)
 	o.add("cancel_reason", p.CancelWhy)
 	o.add("start_time", p.Start)

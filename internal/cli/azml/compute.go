@@ -1,0 +1,239 @@
+package azml
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/ebb-compute/ebb/client"
+	"github.com/ebb-compute/ebb/internal/cli/yamlspec"
+)
+
+// Compute is the schema of a compute: amlCompute.schema.json, and as much of
+// computeInstance's and attached ones' as goes to the server.
+type Compute struct {
+	Type        string            `yaml:"type" oneof:"amlcompute computeinstance virtualmachine kubernetes synapsespark"`
+	Name        string            `yaml:"name"`
+	Description string            `yaml:"description"`
+	Location    string            `yaml:"location"`
+	Tags        map[string]string `yaml:"tags"`
+
+	Size      string   `yaml:"size"`
+	Tier      string   `yaml:"tier" oneof:"dedicated low_priority lowpriority"`
+	Min       int      `yaml:"min_instances"`
+	Max       int      `yaml:"max_instances"`
+	Idle      *Seconds `yaml:"idle_time_before_scale_down"`
+	SSHPublic *bool    `yaml:"ssh_public_access_enabled"` // nil: not said
+	NodeIP    *bool    `yaml:"enable_node_public_ip"`
+	SSH       struct {
+		User     string `yaml:"admin_username"`
+		Key      string `yaml:"ssh_key_value"`
+		Password string `yaml:"admin_password"`
+		Port     int    `yaml:"ssh_port"`
+		KeyFile  string `yaml:"ssh_private_key_file"`
+	} `yaml:"ssh_settings"`
+	Network struct {
+		VNet   string `yaml:"vnet_name"`
+		Subnet string `yaml:"subnet"`
+	} `yaml:"network_settings"`
+	Identity struct {
+		Type         string         `yaml:"type"`
+		UserAssigned []UserIdentity `yaml:"user_assigned_identities"`
+	} `yaml:"identity"`
+
+	ResourceID string `yaml:"resource_id"` // of what is attached
+	Namespace  string `yaml:"namespace"`
+
+	Dir string // what the path of a key is of
+}
+
+// UserIdentity is an ARM id, alone or as {resource_id: …}.
+type UserIdentity string
+
+// DecodeSpec takes both forms.
+func (u *UserIdentity) DecodeSpec(n yamlspec.Node) error {
+	if n.Scalar() {
+		*u = UserIdentity(n.Text())
+		return nil
+	}
+	var object struct {
+		ID string `yaml:"resource_id"`
+	}
+	if err := n.Decode(&object); err != nil {
+		return err
+	}
+	*u = UserIdentity(object.ID)
+	return nil
+}
+
+// priorities maps az ml's tiers to ARM's words.
+var priorities = map[string]string{"dedicated": "Dedicated", "low_priority": "LowPriority", "lowpriority": "LowPriority"}
+
+// IsCluster reports whether the compute is what this product is about.
+func (s *Compute) IsCluster() bool { return s.Type == "amlcompute" }
+
+// ARM makes the document of a cluster, with the schema's defaults.
+func (s *Compute) ARM(f client.File) (client.Compute, error) {
+	if s.Size == "" {
+		s.Size = "Standard_DS3_v2"
+	}
+	idle := int64(120)
+	if s.Idle != nil {
+		idle = s.Idle.Value
+	}
+	aml := client.AmlCompute{
+		VMSize: s.Size, VMPriority: "Dedicated", RemoteLogin: "Disabled", EnableNodePublicIP: s.NodeIP,
+		Scale: client.ScaleSettings{Min: s.Min, Max: s.Max, IdleAfter: ToISO(idle)},
+	}
+	if s.Tier != "" {
+		aml.VMPriority = priorities[s.Tier]
+	}
+	if s.SSHPublic != nil && *s.SSHPublic {
+		aml.RemoteLogin = "Enabled"
+	}
+	var err error
+	if aml.Subnet, err = s.subnet(f); err != nil {
+		return client.Compute{}, err
+	}
+	if aml.User, err = s.user(); err != nil {
+		return client.Compute{}, err
+	}
+	c := client.Compute{Location: s.Location, Tags: s.Tags, Properties: client.ComputeProperties{
+		ComputeType: "AmlCompute", ComputeLocation: s.Location, Description: s.Description, Properties: aml,
+	}}
+	if s.Identity.Type != "" || len(s.Identity.UserAssigned) > 0 {
+		c.Identity, err = s.identity()
+	}
+	return c, err
+}
+
+// Other makes the document of a compute that is no cluster, for the server to
+// take or to refuse by name.
+func (s *Compute) Other(f client.File) (map[string]any, error) {
+	properties := map[string]any{}
+	var kind string
+	switch s.Type {
+	case "computeinstance":
+		kind = "ComputeInstance"
+		if s.Size == "" {
+			s.Size = "Standard_DS3_v2"
+		}
+		properties["vmSize"] = s.Size
+		subnet, err := s.subnet(f)
+		if err != nil {
+			return nil, err
+		}
+		if subnet != nil {
+			properties["subnet"] = subnet
+		}
+		if s.NodeIP != nil {
+			properties["enableNodePublicIp"] = *s.NodeIP
+		}
+	case "virtualmachine":
+		kind = "VirtualMachine"
+		properties["sshPort"] = max(s.SSH.Port, 22)
+		properties["administratorAccount"] = map[string]any{"username": s.SSH.User, "password": s.SSH.Password}
+	case "kubernetes":
+		kind = "Kubernetes"
+		properties["namespace"] = s.Namespace
+	case "synapsespark":
+		kind = "SynapseSpark"
+	}
+	outer := map[string]any{"computeType": kind, "description": s.Description, "properties": properties}
+	if s.ResourceID != "" {
+		outer["resourceId"] = s.ResourceID
+	}
+	body := map[string]any{"location": s.Location, "tags": s.Tags, "properties": outer}
+	if s.Identity.Type != "" || len(s.Identity.UserAssigned) > 0 {
+		id, err := s.identity()
+		if err != nil {
+			return nil, err
+		}
+		body["identity"] = id
+	}
+	return body, nil
+}
+
+func (s *Compute) subnet(f client.File) (*client.Ref, error) {
+	n := s.Network
+	switch {
+	case n.Subnet == "" && n.VNet == "":
+		return nil, nil
+	case strings.HasPrefix(n.Subnet, "/"):
+		if n.VNet != "" {
+			return nil, errors.New("--subnet is an ARM id, which names its network already: leave --vnet-name out")
+		}
+		return &client.Ref{ID: n.Subnet}, nil
+	case n.Subnet == "" || n.VNet == "":
+		return nil, errors.New("a network needs both --vnet-name and --subnet, or a subnet's ARM id")
+	}
+	return Subnet(f, f.ResourceGroup, n.VNet, n.Subnet), nil
+}
+
+// Subnet is the ARM id of a subnet in a resource group.
+func Subnet(f client.File, group, vnet, subnet string) *client.Ref {
+	return &client.Ref{ID: "/subscriptions/" + f.SubscriptionID + "/resourceGroups/" + group +
+		"/providers/Microsoft.Network/virtualNetworks/" + vnet + "/subnets/" + subnet}
+}
+
+func (s *Compute) user() (*client.UserAccount, error) {
+	if s.SSH.User == "" && s.SSH.Key == "" && s.SSH.Password == "" {
+		return nil, nil
+	}
+	if s.SSH.User == "" || s.SSH.Key == "" && s.SSH.Password == "" {
+		return nil, errors.New("SSH needs --admin-username, and --ssh-key-value or --admin-password")
+	}
+	key, err := PublicKey(s.SSH.Key, s.Dir)
+	if err != nil {
+		return nil, fmt.Errorf("--ssh-key-value is neither a public key nor a file that can be read: %w", err)
+	}
+	return &client.UserAccount{Name: s.SSH.User, Key: key, Password: s.SSH.Password}, nil
+}
+
+// PublicKey returns a public key that is given as such, or as the path of a
+// file: az takes both. A key itself has a space in it.
+func PublicKey(key, dir string) (string, error) {
+	if key == "" || strings.Contains(key, " ") {
+		return key, nil
+	}
+	if !filepath.IsAbs(key) {
+		key = filepath.Join(dir, key)
+	}
+	b, err := os.ReadFile(key)
+	return strings.TrimSpace(string(b)), err
+}
+
+func (s *Compute) identity() (*client.Identity, error) {
+	ids := make([]string, len(s.Identity.UserAssigned))
+	for i, id := range s.Identity.UserAssigned {
+		ids[i] = string(id)
+	}
+	return Identity(s.Identity.Type, ids)
+}
+
+// Identity makes ARM's identity from az ml's words.
+func Identity(kind string, ids []string) (*client.Identity, error) {
+	switch plain := strings.ToLower(strings.ReplaceAll(kind, "_", "")); {
+	case plain == "systemassigned" && len(ids) == 0:
+		return &client.Identity{Type: "SystemAssigned"}, nil
+	case plain == "none" && len(ids) == 0:
+		return &client.Identity{Type: "None"}, nil
+	case (plain == "userassigned" || plain == "") && len(ids) > 0:
+		users := map[string]*client.UserIdentity{}
+		for _, id := range ids {
+			if !strings.HasPrefix(strings.ToLower(id), "/subscriptions/") {
+				return nil, fmt.Errorf("identity %q is not an ARM id (/subscriptions/…)", id)
+			}
+			users[id] = &client.UserIdentity{}
+		}
+		return &client.Identity{Type: "UserAssigned", UserAssigned: users}, nil
+	case plain == "userassigned":
+		return nil, errors.New("--identity-type user_assigned needs --user-assigned-identities")
+	case slices.Contains([]string{"systemassigned", "none"}, plain):
+		return nil, errors.New("a cluster has one system-assigned identity or user-assigned ones, not both")
+	}
+	return nil, fmt.Errorf("no identity type %q; there are: system_assigned, user_assigned", kind)
+}
