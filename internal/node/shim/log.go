@@ -4,7 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
+	"path"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -21,11 +21,11 @@ type logFile struct {
 	lost int64 // bytes that the disk did not take
 }
 
-func openLog(path string) (*logFile, error) {
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+func openLog(name string) (*logFile, error) {
+	if err := os.MkdirAll(path.Dir(name), 0o700); err != nil {
 		return nil, fmt.Errorf("make log folder: %w", err)
 	}
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("open log: %w", err)
 	}

@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
-	"path/filepath"
+	"path"
 	"strings"
 	"syscall"
 	"time"
@@ -64,7 +64,7 @@ func run(dir string) error {
 	unix.CloseOnExec(lockFD)
 	unix.CloseOnExec(begunFD)
 	lock := os.NewFile(lockFD, "lock") // open until we die
-	if lock == nil || !sameFile(lock, filepath.Join(dir, "lock")) {
+	if lock == nil || !sameFile(lock, path.Join(dir, "lock")) {
 		return errors.New("the lock is not handed on: shims are started by agents")
 	}
 	if err := flock(lock, unix.LOCK_EX|unix.LOCK_NB); err != nil {
@@ -241,7 +241,7 @@ func (a *attempt) watchSignals() error {
 
 func (a *attempt) wish() (stopWish, bool) {
 	var w stopWish
-	err := readJSON(filepath.Join(a.dir, "stop.json"), &w)
+	err := readJSON(path.Join(a.dir, "stop.json"), &w)
 	return w, err == nil && w.Cause != ""
 }
 
@@ -252,7 +252,7 @@ func (a *attempt) finish() error {
 	e := a.machine.Exit
 	e.Message = a.message(e, oom)
 	rec := Record{Exit: e, Logs: logSizes(a.dir)}
-	return writeJSON(filepath.Join(a.dir, "exit.json"), rec, true)
+	return writeJSON(path.Join(a.dir, "exit.json"), rec, true)
 }
 
 // release gives back what the attempt had of the machine, and reports how many
@@ -289,7 +289,7 @@ func (a *attempt) message(e queue.Exit, oom int) string {
 	default:
 		head = fmt.Sprintf("The job's process ended with %s.", codeWords(e.Code))
 	}
-	if last := tail(filepath.Join(a.dir, "log", filepath.FromSlash(a.spec.Log))); last != "" {
+	if last := tail(path.Join(a.dir, "log", a.spec.Log)); last != "" {
 		head += " The last lines of " + a.spec.Log + ":\n" + last
 	}
 	return head
@@ -316,12 +316,12 @@ func codeWords(code int) string {
 	return fmt.Sprintf("code %d", code)
 }
 
-func sameFile(f *os.File, path string) bool {
+func sameFile(f *os.File, name string) bool {
 	a, err := f.Stat()
 	if err != nil {
 		return false
 	}
-	b, err := os.Stat(path)
+	b, err := os.Stat(name)
 	return err == nil && os.SameFile(a, b)
 }
 
@@ -363,17 +363,17 @@ func lookPath(name string, env []string) (string, error) {
 	if strings.Contains(name, "/") {
 		return name, nil
 	}
-	var path string
+	var list string
 	for _, v := range env {
 		if p, ok := strings.CutPrefix(v, "PATH="); ok {
-			path = p
+			list = p
 		}
 	}
-	for _, dir := range filepath.SplitList(path) {
-		full := filepath.Join(dir, name)
+	for dir := range strings.SplitSeq(list, ":") {
+		full := path.Join(dir, name)
 		if st, err := os.Stat(full); err == nil && st.Mode().IsRegular() && st.Mode()&0o111 != 0 {
 			return full, nil
 		}
 	}
-	return "", &badCommand{127, fmt.Sprintf("%s cannot be started: there is no such program in PATH (%s).", name, path)}
+	return "", &badCommand{127, fmt.Sprintf("%s cannot be started: there is no such program in PATH (%s).", name, list)}
 }

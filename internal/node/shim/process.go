@@ -6,7 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
+	"path"
 	"runtime"
 	"syscall"
 
@@ -72,7 +72,7 @@ func (a *attempt) start() error {
 
 // prepare makes the log, and the user if there is to be one.
 func (a *attempt) prepare() (err error) {
-	if a.log, err = openLog(filepath.Join(a.dir, "log", filepath.FromSlash(a.spec.Log))); err != nil {
+	if a.log, err = openLog(path.Join(a.dir, "log", a.spec.Log)); err != nil {
 		return err
 	}
 	if a.spec.Users == "" {
@@ -81,8 +81,8 @@ func (a *attempt) prepare() (err error) {
 	if a.user, err = uids.Take(a.spec.Users, a.dir); err != nil {
 		return err
 	}
-	for _, path := range a.spec.Own {
-		if err := give(path, a.user.UID); err != nil {
+	for _, own := range a.spec.Own {
+		if err := give(own, a.user.UID); err != nil {
 			return fmt.Errorf("give files to the job's user: %w", err)
 		}
 	}
@@ -186,10 +186,10 @@ func (a *attempt) spawn(argv []string, attr *syscall.ProcAttr) (pid int, err err
 // give makes a user the owner of a tree. Nobody else can change it meanwhile: no
 // process of the job runs yet.
 func give(root string, uid int) error {
-	return filepath.WalkDir(root, func(path string, d os.DirEntry, err error) error {
+	return walk(root, func(name string, _ os.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}
-		return os.Lchown(path, uid, uid)
+		return os.Lchown(name, uid, uid)
 	})
 }

@@ -1,16 +1,13 @@
 package shim
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
-	"path/filepath"
-	"strconv"
+	"path"
 	"syscall"
 	"time"
 
@@ -30,16 +27,6 @@ const begunFD = 4
 // begunWithin is how long Start waits for that byte. Who gets none looks.
 const begunWithin = time.Second
 
-// held is the second line of DIR/lock: what a sweep must know if the shim dies.
-// A file of its own would cost an inode or two a job.
-type held struct {
-	Users   string    `json:"users,omitempty"`   // the spec's
-	UID     int       `json:"uid,omitempty"`     // the job's own user; 0: none
-	Groups  []string  `json:"groups,omitempty"`  // control group folders
-	Process int       `json:"process,omitempty"` // 0: not started yet
-	Started time.Time `json:"started,omitzero"`
-}
-
 // stopWish is DIR/stop.json.
 type stopWish struct {
 	Cause queue.Cause   `json:"cause"`
@@ -56,14 +43,14 @@ type stopWish struct {
 // shim either. That an attempt is not started anew in its folder is the caller's
 // to remember, on disk, before it calls Start.
 func Start(dir string, spec Spec) error {
-	if len(spec.Argv) == 0 || !filepath.IsLocal(filepath.FromSlash(spec.Log)) {
+	if len(spec.Argv) == 0 || !localName(spec.Log) {
 		return fmt.Errorf("start in %s: a spec needs a command and a log name below log/, has %q", dir, spec.Log)
 	}
 	b, err := json.Marshal(spec)
 	if err != nil {
 		return fmt.Errorf("encode spec: %w", err)
 	}
-	if err := os.MkdirAll(filepath.Join(dir, "log"), 0o700); err != nil {
+	if err := os.MkdirAll(path.Join(dir, "log"), 0o700); err != nil {
 		return fmt.Errorf("make attempt folder: %w", err)
 	}
 	lock, err := openLock(dir)
@@ -101,7 +88,7 @@ func spawn(dir string, lock *os.File) (order, begun *os.File, err error) {
 	if out != os.Stderr {
 		defer out.Close()
 	}
-	abs, err := filepath.Abs(dir)
+	abs, err := absolute(dir)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -140,7 +127,7 @@ func complaints(dir string) (*os.File, error) {
 	if fi, err := os.Stderr.Stat(); err == nil && fi.Mode().IsRegular() {
 		return os.Stderr, nil
 	}
-	return os.OpenFile(filepath.Join(dir, "shim.log"), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+	return os.OpenFile(path.Join(dir, "shim.log"), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
 }
 
 // Look says what is known of a folder. It changes nothing.
@@ -167,7 +154,7 @@ func Look(dir string) (State, error) {
 
 func lookRecord(dir string) (State, bool, error) {
 	var rec Record
-	switch err := readJSON(filepath.Join(dir, "exit.json"), &rec); {
+	switch err := readJSON(path.Join(dir, "exit.json"), &rec); {
 	case err == nil:
 		return State{Phase: Ended, Record: rec, Started: rec.Exit.Started}, true, nil
 	case errors.Is(err, fs.ErrNotExist):
@@ -256,9 +243,9 @@ func waitFlock(ctx context.Context, dir string) error {
 // Asking again does nothing unless the cause is a stronger one (the first words
 // of [queue.Cause]) or the grace is shorter. It does not wait.
 func Stop(dir string, cause queue.Cause, grace time.Duration) error {
-	path := filepath.Join(dir, "stop.json")
+	file := path.Join(dir, "stop.json")
 	var old stopWish
-	if err := readJSON(path, &old); err == nil && !stronger(cause, old.Cause) && grace >= old.Grace {
+	if err := readJSON(file, &old); err == nil && !stronger(cause, old.Cause) && grace >= old.Grace {
 		return nil
 	} else if err == nil {
 		if !stronger(cause, old.Cause) {
@@ -266,7 +253,7 @@ func Stop(dir string, cause queue.Cause, grace time.Duration) error {
 		}
 		grace = min(grace, old.Grace)
 	}
-	return writeJSON(path, stopWish{Cause: cause, Grace: grace}, false)
+	return writeJSON(file, stopWish{Cause: cause, Grace: grace}, false)
 }
 
 var strength = []queue.Cause{queue.ByCancel, queue.ByTimeout, queue.ByExit, queue.BySetup, queue.ByPreemption, queue.ByNodeLoss}
@@ -279,135 +266,4 @@ func stronger(a, b queue.Cause) bool {
 		}
 	}
 	return false
-}
-
-// --- files ---
-
-func openLock(dir string) (*os.File, error) {
-	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_RDWR|os.O_CREATE, 0o600)
-	if err != nil {
-		return nil, fmt.Errorf("open lock: %w", err)
-	}
-	return f, nil
-}
-
-func flock(f *os.File, how int) error {
-	for {
-		if err := unix.Flock(int(f.Fd()), how); !errors.Is(err, unix.EINTR) {
-			return err
-		}
-	}
-}
-
-// lock is what DIR/lock says.
-type lock struct {
-	taken bool // a living shim, or who starts or sweeps one, has it
-	empty bool // or not there: no shim ever had it
-	pid   int  // of the shim that has it, or had
-	held
-}
-
-// readLock reads DIR/lock. What it holds is looked at after whether it is held:
-// what the dead have written is whole.
-func readLock(dir string) (lock, error) {
-	f, err := os.Open(filepath.Join(dir, "lock"))
-	if errors.Is(err, fs.ErrNotExist) {
-		return lock{empty: true}, nil
-	}
-	if err != nil {
-		return lock{}, err
-	}
-	defer f.Close()
-	l := lock{taken: flock(f, unix.LOCK_SH|unix.LOCK_NB) != nil}
-	b, err := io.ReadAll(f)
-	if err != nil {
-		return lock{}, fmt.Errorf("read lock: %w", err)
-	}
-	l.empty = len(b) == 0
-	first, second, _ := bytes.Cut(b, []byte("\n"))
-	l.pid, _ = strconv.Atoi(string(bytes.TrimSpace(first)))
-	// While it is being written it may be read in part, and after a power cut it may
-	// be anything; then nothing is left of what it was about.
-	if json.Unmarshal(second, &l.held) != nil {
-		l.held = held{}
-	}
-	return l, nil
-}
-
-// The first line has a fixed width, so that writing it twice is as writing it once.
-func pidLine(pid int) []byte { return fmt.Appendf(nil, "%-10d\n", pid) }
-
-func writePID(f *os.File, pid int) { _, _ = f.WriteAt(pidLine(pid), 0) }
-
-// writeHeld says what the shim whose lock it is has made. It is called with more
-// each time, so that nothing of before is left behind it.
-func writeHeld(f *os.File, h held) error {
-	b, err := json.Marshal(h)
-	if err == nil {
-		_, err = f.WriteAt(append(append(pidLine(os.Getpid()), b...), '\n'), 0)
-	}
-	if err != nil {
-		return fmt.Errorf("write lock: %w", err)
-	}
-	return nil
-}
-
-func readJSON(path string, v any) error {
-	b, err := os.ReadFile(path)
-	if err != nil {
-		return err
-	}
-	if err := json.Unmarshal(b, v); err != nil {
-		return fmt.Errorf("read %s: %w", path, err)
-	}
-	return nil
-}
-
-// writeJSON writes v to path, whole, and durable if asked.
-func writeJSON(path string, v any, durable bool) error {
-	tmp, err := writeTemp(path, v, durable)
-	if err != nil {
-		return err
-	}
-	if err := os.Rename(tmp, path); err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
-	}
-	if durable {
-		return syncFile(filepath.Dir(path))
-	}
-	return nil
-}
-
-func writeTemp(path string, v any, durable bool) (name string, err error) {
-	b, err := json.Marshal(v)
-	if err != nil {
-		return "", fmt.Errorf("encode %s: %w", path, err)
-	}
-	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
-	if err != nil {
-		return "", fmt.Errorf("write %s: %w", path, err)
-	}
-	defer func() {
-		if cerr := f.Close(); err == nil && cerr != nil {
-			err = cerr
-		}
-		if err != nil {
-			os.Remove(f.Name())
-			err = fmt.Errorf("write %s: %w", path, err)
-		}
-	}()
-	if _, err = f.Write(append(b, '\n')); err == nil && durable {
-		err = f.Sync()
-	}
-	return f.Name(), err
-}
-
-// syncFile makes a file's content, or a folder's names, durable.
-func syncFile(path string) error {
-	d, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
 }

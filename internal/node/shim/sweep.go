@@ -4,7 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
+	"path"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -39,7 +39,7 @@ func Sweep(dir string) (Record, error) {
 	if err != nil {
 		return Record{}, err
 	}
-	abs, err := filepath.Abs(dir)
+	abs, err := absolute(dir)
 	if err != nil {
 		return Record{}, err
 	}
@@ -68,7 +68,7 @@ func Sweep(dir string) (Record, error) {
 	if s.Process == 0 {
 		rec.Exit.Message = "The node died before the job's process was started."
 	}
-	return rec, writeJSON(filepath.Join(dir, "exit.json"), rec, true)
+	return rec, writeJSON(path.Join(dir, "exit.json"), rec, true)
 }
 
 // Forget removes an attempt's folder, whatever modes its job gave what it made
@@ -81,10 +81,10 @@ func Forget(dir string) error {
 	if !errors.Is(err, os.ErrPermission) {
 		return err
 	}
-	_ = filepath.WalkDir(dir, func(path string, d os.DirEntry, err error) error {
+	_ = walk(dir, func(name string, d os.DirEntry, _ error) error {
 		if d != nil && d.IsDir() {
-			// Before it is read: WalkDir calls first, then lists.
-			_ = os.Chmod(path, 0o700)
+			// Before it is read: walk calls first, then lists.
+			_ = os.Chmod(name, 0o700)
 		}
 		return nil
 	})

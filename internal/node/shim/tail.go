@@ -3,7 +3,7 @@ package shim
 import (
 	"io/fs"
 	"os"
-	"path/filepath"
+	"path"
 	"strings"
 	"unicode/utf8"
 )
@@ -16,8 +16,8 @@ const (
 
 // tail returns the last lines of a log, as valid UTF-8 without control characters
 // but tabs. A line that is longer than the limit loses its beginning.
-func tail(path string) string {
-	f, err := os.Open(path)
+func tail(file string) string {
+	f, err := os.Open(file)
 	if err != nil {
 		return ""
 	}
@@ -68,15 +68,14 @@ func lastLines(s string) string {
 
 // logSizes lists what is below DIR/log.
 func logSizes(dir string) map[string]int64 {
-	root := filepath.Join(dir, "log")
+	root := path.Join(dir, "log")
 	out := map[string]int64{}
-	_ = filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+	_ = walk(root, func(file string, d fs.DirEntry, err error) error {
 		if err != nil || !d.Type().IsRegular() {
 			return nil //nolint:nilerr // what cannot be read is not in the record
 		}
 		if info, err := d.Info(); err == nil {
-			name, _ := filepath.Rel(root, path)
-			out[filepath.ToSlash(name)] = info.Size()
+			out[strings.TrimPrefix(file, root+"/")] = info.Size()
 		}
 		return nil
 	})

@@ -8,7 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
+	"path"
 	"strconv"
 	"strings"
 	"sync"
@@ -80,7 +80,7 @@ func Enter(ctx context.Context, dir string, v Visit) (*Visitor, error) {
 		return nil, ErrNotRunning
 	}
 	w := &Visitor{dir, v.ID}
-	if err := writeJSON(w.path(".json"), v, false); err != nil {
+	if err := writeJSON(w.file(".json"), v, false); err != nil {
 		return nil, err
 	}
 	var begun visitBegun
@@ -110,14 +110,14 @@ func (w *Visitor) Wait(ctx context.Context) (int, error) {
 }
 
 // Kill kills the command and all of its session.
-func (w *Visitor) Kill() { _ = writeJSON(w.path(".stop"), struct{}{}, false) }
+func (w *Visitor) Kill() { _ = writeJSON(w.file(".stop"), struct{}{}, false) }
 
-func (w *Visitor) path(suffix string) string { return filepath.Join(w.dir, visitPrefix+w.id+suffix) }
+func (w *Visitor) file(suffix string) string { return path.Join(w.dir, visitPrefix+w.id+suffix) }
 
 // forget removes what was written about the visit.
 func (w *Visitor) forget() {
 	for _, suffix := range []string{".json", ".begun", ".ended", ".stop"} {
-		_ = os.Remove(w.path(suffix))
+		_ = os.Remove(w.file(suffix))
 	}
 }
 
@@ -126,7 +126,7 @@ func (w *Visitor) await(ctx context.Context, suffix string, v any) error {
 	tick := time.NewTicker(visitLook)
 	defer tick.Stop()
 	for n := 1; ; n++ {
-		b, err := os.ReadFile(w.path(suffix))
+		b, err := os.ReadFile(w.file(suffix))
 		if err == nil {
 			return json.Unmarshal(b, v)
 		}
@@ -139,7 +139,7 @@ func (w *Visitor) await(ctx context.Context, suffix string, v any) error {
 				return err
 			}
 			if st.Phase != Running {
-				if b, err := os.ReadFile(w.path(suffix)); err == nil { // written before the shim ended
+				if b, err := os.ReadFile(w.file(suffix)); err == nil { // written before the shim ended
 					return json.Unmarshal(b, v)
 				}
 				return ErrNotRunning
@@ -183,7 +183,7 @@ func (a *attempt) visit(name string) {
 	default:
 		begun.Process = pid
 	}
-	_ = writeJSON(w.path(".begun"), begun, false) // the agent, told nothing, gives up by itself
+	_ = writeJSON(w.file(".begun"), begun, false) // the agent, told nothing, gives up by itself
 }
 
 // admit starts the command of a visit.
@@ -192,7 +192,7 @@ func (a *attempt) admit(w *Visitor) (pid int, err error) {
 		return 0, errors.New("the job is ending")
 	}
 	var v Visit
-	if err := readJSON(w.path(".json"), &v); err != nil {
+	if err := readJSON(w.file(".json"), &v); err != nil {
 		return 0, err
 	}
 	if len(v.Argv) == 0 {
@@ -254,8 +254,8 @@ func (a *attempt) left(pid int, ws syscall.WaitStatus) {
 		code = 128 + int(ws.Signal())
 	}
 	w := &Visitor{a.dir, id}
-	_ = writeJSON(w.path(".ended"), visitEnded{code}, false)
-	_ = os.Remove(w.path(".stop"))
+	_ = writeJSON(w.file(".ended"), visitEnded{code}, false)
+	_ = os.Remove(w.file(".stop"))
 }
 
 // endVisit kills a visitor and its session.

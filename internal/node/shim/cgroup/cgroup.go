@@ -10,7 +10,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
+	"path"
 	"slices"
 	"strconv"
 	"strings"
@@ -104,9 +104,9 @@ func parse(mountinfo, own string) (v1 map[string]string, v2 place) {
 
 // below turns a path of the hierarchy into one of the file system. Where a
 // container shows a part of the hierarchy only, that part is its root.
-func below(mount, root, path string) string {
-	if rel, ok := strings.CutPrefix(path, strings.TrimSuffix(root, "/")); ok && (rel == "" || rel[0] == '/') {
-		return filepath.Join(mount, rel)
+func below(mount, root, own string) string {
+	if rel, ok := strings.CutPrefix(own, strings.TrimSuffix(root, "/")); ok && (rel == "" || rel[0] == '/') {
+		return path.Join(mount, rel)
 	}
 	return mount
 }
@@ -114,11 +114,11 @@ func below(mount, root, path string) string {
 func detect1(own map[string]string) (Tree, error) {
 	t := Tree{Version: 1, Parents: map[string]string{}, Home: map[string]string{}}
 	for c, dir := range own {
-		parent := filepath.Join(dir, "ebb")
+		parent := path.Join(dir, "ebb")
 		if err := try(parent); err != nil {
 			return Tree{}, fmt.Errorf("make a control group for %s: %w", c, err)
 		}
-		t.Parents[c], t.Home[c] = parent, filepath.Join(dir, "tasks")
+		t.Parents[c], t.Home[c] = parent, path.Join(dir, "tasks")
 	}
 	return t, nil
 }
@@ -128,8 +128,8 @@ func detect1(own map[string]string) (Tree, error) {
 // ours usually cannot, and its parent can.
 func detect2(p place) (Tree, error) {
 	var last error
-	for dir := p.own; strings.HasPrefix(dir, p.mount); dir = filepath.Dir(dir) {
-		parent := filepath.Join(dir, "ebb")
+	for dir := p.own; strings.HasPrefix(dir, p.mount); dir = path.Dir(dir) {
+		parent := path.Join(dir, "ebb")
 		if last = enable(dir); last == nil {
 			if last = os.MkdirAll(parent, 0o755); last == nil {
 				if last = enable(parent); last == nil {
@@ -148,7 +148,7 @@ func detect2(p place) (Tree, error) {
 
 // enable hands the controllers of a version 2 folder down to its children.
 func enable(dir string) error {
-	file := filepath.Join(dir, "cgroup.subtree_control")
+	file := path.Join(dir, "cgroup.subtree_control")
 	have, err := os.ReadFile(file)
 	if err != nil {
 		return err
@@ -170,7 +170,7 @@ func try(parent string) error {
 	if err := os.MkdirAll(parent, 0o755); err != nil {
 		return err
 	}
-	dir := filepath.Join(parent, "try-"+strconv.Itoa(os.Getpid()))
+	dir := path.Join(parent, "try-"+strconv.Itoa(os.Getpid()))
 	if err := os.Mkdir(dir, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
@@ -184,7 +184,7 @@ func Make(t Tree, id string, l Limits) (*Group, error) {
 		if c == "cpu" && l.VCPUs == 0 {
 			continue // moving into a group costs a millisecond each
 		}
-		dir := filepath.Join(parent, id)
+		dir := path.Join(parent, id)
 		if err := os.Mkdir(dir, 0o755); errors.Is(err, fs.ErrNotExist) {
 			err = os.MkdirAll(dir, 0o755) // a reboot, or a cleaner, took the parent
 			if err != nil {
@@ -238,15 +238,15 @@ func (g *Group) limit(l Limits) error {
 		if dir == "" {
 			continue
 		}
-		if err := write(filepath.Join(dir, file), value); err != nil {
+		if err := write(path.Join(dir, file), value); err != nil {
 			return fmt.Errorf("set %s: %w", file, err)
 		}
 	}
 	if l.Memory > 0 { // without swap a limit is a limit; not every kernel counts swap
 		if g.version == 2 {
-			_ = write(filepath.Join(g.dirs[""], "memory.swap.max"), "0")
+			_ = write(path.Join(g.dirs[""], "memory.swap.max"), "0")
 		} else if dir := g.dirs["memory"]; dir != "" {
-			_ = write(filepath.Join(dir, "memory.memsw.limit_in_bytes"), strconv.FormatInt(l.Memory, 10))
+			_ = write(path.Join(dir, "memory.memsw.limit_in_bytes"), strconv.FormatInt(l.Memory, 10))
 		}
 	}
 	return nil
@@ -277,7 +277,7 @@ func (g *Group) Enter(tid int) (leave func(), err error) {
 			return nil, fmt.Errorf("enter control group: %w", err)
 		}
 		home = append(home, f)
-		if err := write(filepath.Join(dir, "tasks"), strconv.Itoa(tid)); err != nil {
+		if err := write(path.Join(dir, "tasks"), strconv.Itoa(tid)); err != nil {
 			leave()
 			return nil, fmt.Errorf("enter control group: %w", err)
 		}
@@ -300,7 +300,7 @@ func Open(dirs []string) *Group {
 	g := &Group{version: 1, dirs: map[string]string{}, fd: -1}
 	for _, d := range dirs {
 		g.dirs[d] = d
-		if _, err := os.Stat(filepath.Join(d, "cgroup.kill")); err == nil {
+		if _, err := os.Stat(path.Join(d, "cgroup.kill")); err == nil {
 			g.version = 2
 		}
 	}
@@ -310,7 +310,7 @@ func Open(dirs []string) *Group {
 // Close stops the group from growing: a fork bomb cannot outrun who kills it.
 func (g *Group) Close() {
 	for _, d := range g.dirs {
-		_ = write(filepath.Join(d, "pids.max"), "0")
+		_ = write(path.Join(d, "pids.max"), "0")
 	}
 }
 
@@ -318,7 +318,7 @@ func (g *Group) Close() {
 // 2). It reports whether it did.
 func (g *Group) Kill() bool {
 	dir, ok := g.dirs[""]
-	return ok && write(filepath.Join(dir, "cgroup.kill"), "1") == nil
+	return ok && write(path.Join(dir, "cgroup.kill"), "1") == nil
 }
 
 // PIDs lists the processes in the group.
@@ -332,7 +332,7 @@ func (g *Group) PIDs() []int {
 }
 
 func (g *Group) read(dir string) []int {
-	f, err := os.Open(filepath.Join(dir, "cgroup.procs"))
+	f, err := os.Open(path.Join(dir, "cgroup.procs"))
 	if err != nil {
 		return nil
 	}
@@ -351,7 +351,7 @@ func (g *Group) OOMKills() int {
 	n := 0
 	for _, d := range g.dirs {
 		for _, file := range []string{"memory.oom_control", "memory.events"} {
-			b, _ := os.ReadFile(filepath.Join(d, file))
+			b, _ := os.ReadFile(path.Join(d, file))
 			for line := range strings.Lines(string(b)) {
 				if v, ok := strings.CutPrefix(line, "oom_kill "); ok {
 					k, _ := strconv.Atoi(strings.TrimSpace(v))
@@ -379,8 +379,8 @@ func (g *Group) Remove() error {
 }
 
 // write writes to a control file in one call, as the kernel wants it.
-func write(path, value string) error {
-	f, err := os.OpenFile(path, os.O_WRONLY, 0)
+func write(file, value string) error {
+	f, err := os.OpenFile(file, os.O_WRONLY, 0)
 	if err != nil {
 		return err
 	}

@@ -3,7 +3,8 @@
 // command line prepare at their start (tables of SQLite, of terminals, of errors)
 // costs more than all that a shim does. Packages are initialised in the order of
 // their import paths, dependencies first; this one depends on node/shim alone,
-// and so comes before most. It is right wherever it comes: only the time differs.
+// and so comes before most, as long as node/shim imports nothing late (as
+// path/filepath). It is right wherever it comes: only the time differs.
 //
 // cmd/ebb imports it for its effect. Everything else starts at main.
 package early

@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
+	"path"
 	"strconv"
 	"strings"
 
@@ -72,7 +72,7 @@ func (w World) frame() error {
 		return fmt.Errorf("mount %s: %w", w.Frame, err)
 	}
 	for at, to := range w.Links {
-		if err := os.MkdirAll(filepath.Dir(at), 0o755); err != nil {
+		if err := os.MkdirAll(path.Dir(at), 0o755); err != nil {
 			return fmt.Errorf("make folder of %s: %w", at, err)
 		}
 		if err := os.Symlink(to, at); err != nil {
@@ -115,7 +115,7 @@ func bind(fd int, b Bind) error {
 	}
 	folder := b.To
 	if st.Mode&unix.S_IFMT != unix.S_IFDIR {
-		folder = filepath.Dir(b.To)
+		folder = path.Dir(b.To)
 	}
 	if err := os.MkdirAll(folder, 0o755); err != nil {
 		return err
@@ -137,8 +137,8 @@ func bind(fd int, b Bind) error {
 	return unix.Mount("", b.To, "", flags, "")
 }
 
-// within reports whether path is root or lies below it.
-func within(path, root string) bool {
-	path, root = filepath.Clean(path), filepath.Clean(root)
-	return path == root || root == "/" || strings.HasPrefix(path, root+"/")
+// within reports whether a path is root or lies below it.
+func within(name, root string) bool {
+	name, root = path.Clean(name), path.Clean(root)
+	return name == root || root == "/" || strings.HasPrefix(name, root+"/")
 }

@@ -3,7 +3,7 @@ package sandbox
 import (
 	"fmt"
 	"os"
-	"path/filepath"
+	"path"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -112,27 +112,27 @@ func allow(ruleset int, path string, rights uint64) error {
 	return nil
 }
 
-// around returns paths that together cover path but what is hidden below it:
+// around returns paths that together cover top but what is hidden below it:
 // Landlock can only grant, so a folder above a hidden one is granted child by child.
-func around(path string, hide []string) []string {
+func around(top string, hide []string) []string {
 	inside := false
 	for _, h := range hide {
-		if within(path, h) {
+		if within(top, h) {
 			return nil
 		}
-		inside = inside || within(h, path)
+		inside = inside || within(h, top)
 	}
 	if !inside {
-		return []string{path}
+		return []string{top}
 	}
-	entries, err := os.ReadDir(path)
+	entries, err := os.ReadDir(top)
 	if err != nil {
 		return nil
 	}
 	var out []string
 	for _, e := range entries {
 		if e.Type()&os.ModeSymlink == 0 { // a link grants what it leads to, which others decide
-			out = append(out, around(filepath.Join(path, e.Name()), hide)...)
+			out = append(out, around(path.Join(top, e.Name()), hide)...)
 		}
 	}
 	return out

@@ -7,7 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
+	"path"
 	"strconv"
 	"strings"
 	"syscall"
@@ -40,7 +40,7 @@ func Take(folder, who string) (*Lease, error) {
 		return nil, fmt.Errorf("make folder of users: %w", err)
 	}
 	for uid := First; uid < First+Count; uid++ {
-		f, err := os.OpenFile(path(folder, uid), os.O_RDWR|os.O_CREATE, 0o600)
+		f, err := os.OpenFile(lease(folder, uid), os.O_RDWR|os.O_CREATE, 0o600)
 		if err != nil {
 			return nil, fmt.Errorf("lease a user: %w", err)
 		}
@@ -88,7 +88,7 @@ func Of(folder string, uid int) string {
 	if folder == "" {
 		return ""
 	}
-	b, _ := os.ReadFile(path(folder, uid))
+	b, _ := os.ReadFile(lease(folder, uid))
 	return strings.TrimSpace(string(b))
 }
 
@@ -97,7 +97,7 @@ func Release(folder string, uid int, who string) {
 	if folder == "" || uid == 0 {
 		return
 	}
-	f, err := os.OpenFile(path(folder, uid), os.O_RDWR, 0)
+	f, err := os.OpenFile(lease(folder, uid), os.O_RDWR, 0)
 	if err != nil {
 		return
 	}
@@ -148,4 +148,4 @@ func parse(status string) (uid int, live bool) {
 	return uid, live
 }
 
-func path(folder string, uid int) string { return filepath.Join(folder, strconv.Itoa(uid)) }
+func lease(folder string, uid int) string { return path.Join(folder, strconv.Itoa(uid)) }
