@@ -89,7 +89,9 @@ func (s *server) run(ctx context.Context) error {
 	})
 	wg.Go(func() { s.workspaces.Run(ctx) })
 	failed := make(chan error, 1)
-	wg.Go(func() { failed <- web.Serve(tls.NewListener(listener, s.ca.TLSConfig())) })
+	secure := s.ca.TLSConfig()
+	secure.DynamicRecordSizingDisabled = true // a hundred small records first would serve slow links, at a system call each
+	wg.Go(func() { failed <- web.Serve(tls.NewListener(listener, secure)) })
 	fmt.Println("ready " + url)
 	s.log.InfoContext(ctx, "served", "url", url, "data", s.conf.Data, "version", version, "term", s.store.Term())
 
