@@ -55,11 +55,14 @@ const (
 const workspace = "/subscriptions/{sub}/resourceGroups/{rg}/providers/Microsoft.MachineLearningServices/workspaces/{ws}"
 
 // server holds the handlers.
-type server struct{ Services }
+type server struct {
+	Services
+	streams streams
+}
 
 // Register adds the data plane's routes.
 func Register(reg arm.Registrar, s Services) {
-	h := &server{s}
+	h := &server{Services: s}
 	h.history(reg)
 	h.execution(reg)
 	h.content(reg)

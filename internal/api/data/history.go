@@ -44,7 +44,7 @@ func (h *server) history(reg arm.Registrar) {
 	reg.Handle("POST "+root+"/experiments:query", h.in(h.queryExperiments))
 	reg.Handle("GET "+root+"/experiments", h.in(h.listExperiments))
 	reg.Handle("GET "+root+"/runs/{run}", h.in(h.getRun))
-	reg.Handle("GET "+root+"/runs/{run}/details", h.in(h.getDetails))
+	reg.Handle("GET "+root+"/runs/{run}/details", h.in(h.getStreamDetails))
 	reg.Handle("GET "+root+"/computes/{compute}/runs", h.in(h.listComputeRuns))
 }
 
