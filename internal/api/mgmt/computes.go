@@ -16,8 +16,11 @@ import (
 // them, and other clients ignore it.
 const warningHeader = "x-ebb-warning"
 
-// pageSize is how many computes one page of a list has.
-const pageSize = 200
+// How many computes, and nodes, one page of a list has.
+const (
+	pageSize  = 200
+	nodesPage = 1000
+)
 
 // computeRoutes serves clusters, their nodes, and operations on them.
 type computeRoutes struct{ c Computes }
@@ -30,6 +33,7 @@ func registerComputes(reg arm.Registrar, h computeRoutes) {
 		reg.Handle("PATCH "+prefix+computePath, h.patch)
 		reg.Handle("DELETE "+prefix+computePath, h.remove)
 		reg.Handle("POST "+prefix+computePath+"/listNodes", h.nodes)
+		reg.Handle("GET "+prefix+computePath+"/listNodes", h.nodes) // a nextLink is got
 		registerInstances(reg, prefix, h)
 	}
 	reg.Handle("GET "+locationPath+"/mfeOperationsStatus/{operation}", h.status)
@@ -146,7 +150,7 @@ type nodeBody struct {
 }
 
 func (h computeRoutes) nodes(_ http.ResponseWriter, r *http.Request) (int, any, error) {
-	nodes, err := h.c.Nodes(r.Context(), arm.Caller(r.Context()), workspaceID(r), r.PathValue("compute"))
+	nodes, next, err := h.c.Nodes(r.Context(), arm.Caller(r.Context()), workspaceID(r), r.PathValue("compute"), arm.SkipToken(r), nodesPage)
 	if err != nil {
 		return 0, nil, err
 	}
@@ -158,7 +162,11 @@ func (h computeRoutes) nodes(_ http.ResponseWriter, r *http.Request) (int, any, 
 		}
 		list = append(list, b)
 	}
-	return http.StatusOK, map[string]any{"nodes": list}, nil
+	page := map[string]any{"nodes": list}
+	if link := arm.Page(r, list, next).NextLink; link != "" { // SDK v1 follows a null one
+		page["nextLink"] = link
+	}
+	return http.StatusOK, page, nil
 }
 
 // operationBody is the state of an operation (arm-rpc v1.0, "Azure-AsyncOperation Resource format").

@@ -57,7 +57,7 @@ type Computes interface {
 	Delete(ctx context.Context, p access.Principal, workspace, name, action string, match func(exists bool, rev int64) error) (computes.Result, error)
 	Get(ctx context.Context, p access.Principal, workspace, name string) (computes.Document, error)
 	List(ctx context.Context, p access.Principal, workspace, after string, limit int) ([]computes.Document, string, error)
-	Nodes(ctx context.Context, p access.Principal, workspace, name string) ([]computes.Node, error)
+	Nodes(ctx context.Context, p access.Principal, workspace, name, after string, limit int) (nodes []computes.Node, next string, err error)
 	Instances
 	Operation(ctx context.Context, p access.Principal, sub, id string) (operation.Operation, error)
 	Target(ctx context.Context, p access.Principal, op operation.Operation) (computes.Document, error)

@@ -443,3 +443,21 @@ func TestOldAndNew(t *testing.T) {
 		}
 	}
 }
+
+// TestPagesOfNodes: clients get the next page where they posted for the first.
+func TestPagesOfNodes(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	s.want(201, "PUT", s.ws+"/computes/abc", v1Body)
+	c, _ := s.st.View().Cluster(armid.Key(armid.Compute(s.ws, "abc")))
+	const all = 1001
+	for i := range all {
+		s.commit(row.Put(fleet.Node{ID: fmt.Sprintf("%s-%d", c.Prefix, i), Cluster: c.ID, Number: int64(i), State: fleet.Idle}))
+	}
+	first := s.want(200, "POST", s.ws+"/computes/abc/listNodes"+v1, "")
+	link, _ := first.body["nextLink"].(string)
+	rest := s.want(200, "GET", s.local(link), "")
+	if n := len(first.body["nodes"].([]any)) + len(rest.body["nodes"].([]any)); n != all || strings.Contains(rest.raw, "nextLink") {
+		t.Errorf("%d nodes in two pages, then %v", n, rest.body["nextLink"])
+	}
+}

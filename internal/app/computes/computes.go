@@ -14,6 +14,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strconv"
 	"strings"
 	"time"
 
@@ -221,19 +222,31 @@ type Node struct {
 	Warnings []string // sentences on what jobs do without there
 }
 
-// Nodes returns the nodes of a compute, oldest first.
-func (s *Service) Nodes(ctx context.Context, p access.Principal, workspace, name string) ([]Node, error) {
+// Nodes returns one page of a compute's nodes, oldest first, and where the next
+// begins: after is the id of the last node of the page before, which may be gone.
+func (s *Service) Nodes(ctx context.Context, p access.Principal, workspace, name, after string, limit int) (nodes []Node, next string, err error) {
 	info, err := s.enter(ctx, p, workspace, "read")
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	c, err := s.load(ctx, info, name)
 	if err != nil {
-		return nil, err
+		return nil, "", err
+	}
+	number := int64(-1) // nodes are numbered as they come
+	if after != "" {
+		if number, err = strconv.ParseInt(strings.TrimPrefix(after, c.Prefix+"-"), 10, 64); err != nil {
+			return nil, "", fault.Coded(fault.Invalid, "InvalidSkipToken", "$skipToken", "'%.64s' is no node of '%s'. Take the nextLink as it is.", after, c.Name)
+		}
 	}
 	view := s.Store.View()
-	nodes := []Node{}
 	for _, n := range view.NodesOf(c.doc.ID) {
+		if n.Number <= number {
+			continue
+		}
+		if len(nodes) == limit {
+			return nodes, nodes[limit-1].ID, nil
+		}
 		node := Node{ID: n.ID, State: n.State.Azure(), Warnings: n.Warnings}
 		if a, ok := view.Attempt(n.Attempt); ok {
 			if r, ok := view.Run(a.Run); ok {
@@ -242,7 +255,7 @@ func (s *Service) Nodes(ctx context.Context, p access.Principal, workspace, name
 		}
 		nodes = append(nodes, node)
 	}
-	return nodes, nil
+	return nodes, "", nil
 }
 
 // Delete marks a compute as going; control cancels its runs, removes its nodes and

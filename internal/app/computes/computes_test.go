@@ -602,9 +602,19 @@ func TestNodesAndCounts(t *testing.T) {
 		row.Put(run), row.Put(queue.Status{ID: "r1", State: queue.Running}), row.Put(queue.Attempt{ID: "r1.1", Run: "r1", N: 1, Cluster: c.ID, Phase: queue.InRunning}),
 		row.Put(fleet.Status{ID: c.ID, Observed: 1, Provisioning: operation.Succeeded, Allocation: fleet.Resizing, Target: 2, Errors: []fleet.Problem{{Code: "X", Message: "Y."}}}),
 	)
-	nodes, err := w.s.Nodes(t.Context(), w.owner, w.ws, "abc")
+	nodes, _, err := w.s.Nodes(t.Context(), w.owner, w.ws, "abc", "", 10)
 	if err != nil || len(nodes) != 3 || !reflect.DeepEqual(nodes[0], computes.Node{ID: c.Prefix + "-1", State: "running", Run: "exp_1", Warnings: []string{"No GPU."}}) || nodes[1].State != "preparing" || nodes[2].State != "leaving" {
 		t.Errorf("Nodes = %+v, %v", nodes, err)
+	}
+	first, next, err := w.s.Nodes(t.Context(), w.owner, w.ws, "abc", "", 2)
+	if err != nil || len(first) != 2 || next != c.Prefix+"-2" {
+		t.Errorf("the first page is %+v, then %q, %v", first, next, err)
+	}
+	if rest, next, err := w.s.Nodes(t.Context(), w.owner, w.ws, "abc", next, 2); err != nil || len(rest) != 1 || rest[0].State != "leaving" || next != "" {
+		t.Errorf("the second page is %+v, then %q, %v", rest, next, err)
+	}
+	if _, _, err := w.s.Nodes(t.Context(), w.owner, w.ws, "abc", "x", 2); !errors.Is(err, fault.Invalid) {
+		t.Errorf("a page after no node: %v", err)
 	}
 	got := w.get("abc")
 	counts, _ := json.Marshal(at(got, "properties.properties.nodeStateCounts"))
