@@ -102,10 +102,15 @@ func (u *user) do(what string, command ...string) testkit.Result {
 // left the file "running" in the user's folder.
 func (u *user) during(file string, something func()) {
 	u.t.Helper()
+	u.meanwhile(something, python(u.t), file)
+}
+
+// meanwhile is during for any command; its last word is the script.
+func (u *user) meanwhile(something func(), command ...string) {
+	u.t.Helper()
 	ctx, cancel := context.WithTimeout(u.t.Context(), patience)
 	defer cancel()
 	ended := make(chan testkit.Result, 1)
-	command := []string{python(u.t), file}
 	go func() { ended <- u.s.Exec(ctx, u.dir, command...) }()
 	var r testkit.Result
 	over := false
@@ -123,7 +128,7 @@ func (u *user) during(file string, something func()) {
 		r = <-ended
 	}
 	if r.Code != 0 || over {
-		u.t.Fatalf("%s: exit %d\n%s\n%s", filepath.Base(file), r.Code, r.Stdout, r.Stderr)
+		u.t.Fatalf("%s: exit %d\n%s\n%s", filepath.Base(command[len(command)-1]), r.Code, r.Stdout, r.Stderr)
 	}
 }
 
