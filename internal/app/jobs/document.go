@@ -153,23 +153,33 @@ func unpack(rec row.Record) (found, error) {
 	return f, nil
 }
 
-// job adds to a document what became of it.
+// job adds to a document what became of it: from memory while it is live, as
+// lists are long and a row from disk is a query.
 func (s *Service) job(ctx context.Context, f found) (*Job, error) {
 	j := &Job{Body: f.body, Created: f.doc.Created, Modified: f.doc.Modified, ID: f.doc.ID}
-	rec, err := s.Store.Get(ctx, row.Key{Kind: row.RunStatus, ID: f.body.Run})
-	if err != nil {
-		return nil, fmt.Errorf("read the status of run %s: %w", f.body.Name, err)
+	view := s.Store.View()
+	status, live := view.RunStatus(f.body.Run)
+	if !live {
+		rec, err := s.Store.Get(ctx, row.Key{Kind: row.RunStatus, ID: f.body.Run})
+		if err != nil {
+			return nil, fmt.Errorf("read the status of run %s: %w", f.body.Name, err)
+		}
+		status = rec.Row.(queue.Status)
 	}
-	j.Status = rec.Row.(queue.Status)
+	j.Status = status
 	switch {
 	case f.body.Kind == Interactive:
 		j.Cancel = f.body.CancelAsked
-	case !j.Status.State.Final():
-		run, err := s.Store.Get(ctx, row.Key{Kind: row.Run, ID: f.body.Run})
-		if err != nil {
-			return nil, fmt.Errorf("read run %s: %w", f.body.Name, err)
+	case !status.State.Final():
+		run, live := view.Run(f.body.Run)
+		if !live {
+			rec, err := s.Store.Get(ctx, row.Key{Kind: row.Run, ID: f.body.Run})
+			if err != nil {
+				return nil, fmt.Errorf("read run %s: %w", f.body.Name, err)
+			}
+			run = rec.Row.(queue.Run)
 		}
-		j.Cancel, j.Why = run.Row.(queue.Run).Cancel, run.Row.(queue.Run).CancelWhy
+		j.Cancel, j.Why = run.Cancel, run.CancelWhy
 	}
 	return j, nil
 }

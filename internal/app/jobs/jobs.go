@@ -21,6 +21,7 @@ import (
 
 	"github.com/ebb-compute/ebb/internal/core/access"
 	"github.com/ebb-compute/ebb/internal/core/armid"
+	"github.com/ebb-compute/ebb/internal/core/pool"
 	"github.com/ebb-compute/ebb/internal/core/row"
 	"github.com/ebb-compute/ebb/internal/fault"
 )
@@ -30,6 +31,8 @@ type Store interface {
 	Commit(ctx context.Context, changes ...row.Change) (rev int64, err error)
 	Get(ctx context.Context, key row.Key) (row.Record, error)
 	List(ctx context.Context, q row.Query) (row.Page, error)
+	// View is what is live, in memory. What a caller has committed is in it.
+	View() *pool.View
 }
 
 // Service is the use-cases. All fields but Log are needed.
