@@ -99,11 +99,14 @@ type Service struct {
 	Properties map[string]string `json:"properties,omitempty"`
 }
 
-// SystemData says who made a resource, and when.
+// SystemData says who made a resource and changed it last, and when.
 type SystemData struct {
-	CreatedBy     string `json:"createdBy"`
-	CreatedByType string `json:"createdByType"`
-	CreatedAt     string `json:"createdAt"`
+	CreatedBy      string `json:"createdBy"`
+	CreatedByType  string `json:"createdByType"`
+	CreatedAt      string `json:"createdAt"`
+	ModifiedBy     string `json:"lastModifiedBy"`
+	ModifiedByType string `json:"lastModifiedByType"`
+	ModifiedAt     string `json:"lastModifiedAt"`
 }
 
 // Notes are sentences on what the job's nodes do without, as a GPU or isolation.
