@@ -17,6 +17,11 @@ func TestAzML(t *testing.T) {
 	for _, file := range scripts(t, "ebbml") {
 		t.Run(filepath.Base(file), func(t *testing.T) {
 			t.Parallel()
+			if filepath.Ext(file) == ".py" {
+				u := newUser(t, s)
+				u.do(file, testkit.Binary(t), "exec", "--", ready(t, "venv", "v2"), file)
+				return
+			}
 			u := &user{t, s, t.TempDir()}
 			u.do(file, "sh", file)
 		})

@@ -42,6 +42,27 @@ az ml job list --archived-only --query "[].name" -o tsv | grep -qx script-1
 az ml job restore -n script-1
 az ml job list --max-results 5 -o table | grep -q "^script-1"
 
+# Data in, data out, and what comes out as an asset.
+mkdir -p data
+printf 'a\nb\n' > data/rows.txt
+cat > copy.yml <<'YML'
+type: command
+command: cp ${{inputs.data}}/rows.txt ${{outputs.kept}}/ && wc -l < ${{inputs.file}} > ${{outputs.kept}}/count
+compute: jobs
+inputs:
+  data: {type: uri_folder, path: ./data, mode: download}
+  file: {type: uri_file, path: ./data/rows.txt}
+outputs:
+  kept: {type: uri_folder, name: script-kept, version: 1}
+YML
+az ml job create -f copy.yml --name script-5 --stream
+az ml job download -n script-5 --output-name kept --download-path out
+test "$(cat out/named-outputs/kept/rows.txt | tr '\n' ' ')$(tr -d ' ' < out/named-outputs/kept/count)" = "a b 2"
+az ml job download -n script-5 --output-name other 2>error && exit 1
+grep -q "it has: default, kept" error
+az ml data show -n script-kept -v 1 --query type -o tsv | grep -qx uri_folder
+az ml job create --name script-6 --compute jobs --command 'cat ${{inputs.data}}/rows.txt' --set inputs.data.type=uri_folder inputs.data.path=azureml:script-kept:1 --stream | grep -q '^b$'
+
 az ml job create --name script-3 --compute jobs --command 'echo bad >&2; exit 3' --stream 2>error && exit 1
 grep -q "script-3: Failed" error
 az ml job create --name script-4 --compute jobs --command 'sleep 600' >/dev/null

@@ -52,7 +52,8 @@ inputs:
   lr: {type: number, default: 0.1}
 YML
 az ml component create -f component.yml
-test "$(az ml component show -n asset_component -v 1 --query '[display_name, environment]' -o tsv | tr '\t\n' ',,')" = "Train,azureml:asset-env:1,"
+test "$(az ml component show -n asset_component -v 1 --query '[display_name, inputs.lr.type]' -o tsv | tr '\t\n' ',,')" = "Train,number,"
+az ml component show -n asset_component -v 1 --query environment -o tsv | grep -q "/environments/asset-env/versions/1$"
 
 cat > store.yml <<'YML'
 $schema: https://azuremlschemas.azureedge.net/latest/azureBlob.schema.json

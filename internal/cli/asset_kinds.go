@@ -158,11 +158,7 @@ var componentKind = assetKind{
 	shape: func(got client.Asset, o *object) {
 		spec, _ := got.Properties["componentSpec"].(map[string]any)
 		for _, key := range []string{"display_name", "type", "command", "code", "environment", "is_deterministic"} {
-			value := spec[key]
-			if text, ok := value.(string); ok && (key == "code" || key == "environment") {
-				value = reference(trimRef(text))
-			}
-			o.add(key, value)
+			o.add(key, spec[key])
 		}
 		for _, key := range []string{"inputs", "outputs", "resources", "distribution"} {
 			if value, ok := ordered(spec[key], nil).(object); ok {

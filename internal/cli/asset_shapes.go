@@ -12,7 +12,11 @@ func versionShape(k *assetKind, got client.Asset, name string) object {
 		name = nameIn(got.ID)
 	}
 	p := got.Properties
-	o := object{{"name", name}, {"version", got.Name}, {"id", "azureml:" + got.ID}}
+	id := "azureml:" + got.ID
+	if k == &dataKind {
+		id = got.ID // az is not of one mind here
+	}
+	o := object{{"name", name}, {"version", got.Name}, {"id", id}}
 	o.add("description", p["description"])
 	k.shape(got, &o)
 	for _, key := range []string{"tags", "properties"} {
@@ -48,7 +52,11 @@ func contextShape(s *client.SystemData) object {
 	if s == nil {
 		return nil
 	}
-	return object{{"created_at", s.CreatedAt}, {"created_by", s.CreatedBy}, {"created_by_type", s.CreatedByType}}
+	o := object{{"created_at", s.CreatedAt}, {"created_by", s.CreatedBy}, {"created_by_type", s.CreatedByType}}
+	o.add("last_modified_at", s.ModifiedAt)
+	o.add("last_modified_by", s.ModifiedBy)
+	o.add("last_modified_by_type", s.ModifiedByType)
+	return o
 }
 
 var (
@@ -65,12 +73,4 @@ func lower(v any) any {
 		return strings.ToLower(text)
 	}
 	return v
-}
-
-// trimRef takes "azureml:" off an ARM id.
-func trimRef(ref string) string {
-	if id, ok := strings.CutPrefix(ref, "azureml:"); ok && strings.HasPrefix(id, "/") {
-		return id
-	}
-	return ref
 }

@@ -186,7 +186,9 @@ func jobShape(j client.Job) object {
 	o.add("description", p.Description)
 	o.add("compute", reference(p.ComputeID))
 	o.add("command", p.Command)
-	o.add("code", reference(p.CodeID))
+	if p.CodeID != "" {
+		o = append(o, field{"code", "azureml:" + p.CodeID})
+	}
 	o.add("environment", reference(p.EnvironmentID))
 	o.add("environment_variables", p.Environment)
 	if r := p.Resources; r != nil {
