@@ -21,6 +21,7 @@ func registerLedger(reg arm.Registrar, h ledgerRoutes) {
 	reg.Handle("GET "+locationPath+"/usages", h.usages)
 	reg.Handle("GET "+locationPath+"/quotas", h.quotas)
 	reg.Handle("POST "+locationPath+"/updateQuotas", h.update)
+	reg.Handle("GET "+subPath+"/providers/Microsoft.Compute/locations/{location}/usages", h.cores)
 }
 
 func (h ledgerRoutes) sizes(_ http.ResponseWriter, r *http.Request) (int, any, error) {
@@ -77,6 +78,28 @@ func (h ledgerRoutes) quotas(_ http.ResponseWriter, r *http.Request) (int, any, 
 	list := make([]map[string]any, 0, len(rows))
 	for _, row := range rows {
 		list = append(list, rowBody(row, region))
+	}
+	return http.StatusOK, arm.Page(r, list, ""), nil
+}
+
+// cores shows the same in the words of Microsoft.Compute ("az vm list-usage"):
+// the vCPUs of a subscription's nodes, by family.
+func (h ledgerRoutes) cores(_ http.ResponseWriter, r *http.Request) (int, any, error) {
+	rows, err := h.l.Usages(r.Context(), arm.Caller(r.Context()), r.PathValue("sub"), r.PathValue("location"), false)
+	if err != nil {
+		return 0, nil, err
+	}
+	names := map[string]string{"TotalDedicatedCores": "cores", "TotalLowPriorityCores": "lowPriorityCores"}
+	var list []map[string]any
+	for _, row := range rows {
+		name := names[row.Name]
+		if name == "" && row.Type == "vmFamily/usages" && !strings.Contains(row.Text, "LowPriority") {
+			name = row.Name
+		}
+		if name != "" {
+			text := strings.NewReplacer(" Cluster Dedicated", "", " Cluster", "").Replace(row.Text)
+			list = append(list, map[string]any{"unit": "Count", "currentValue": row.Current, "limit": row.Limit, "name": map[string]string{"value": name, "localizedValue": text}})
+		}
 	}
 	return http.StatusOK, arm.Page(r, list, ""), nil
 }

@@ -327,6 +327,7 @@ func TestRequests(t *testing.T) {
 		"no quotas":                      {400, "POST", loc + "/updateQuotas", `{}`, "InvalidPropertyValue"},
 		"sizes of no region":             {400, "GET", strings.Replace(loc, "westus", "atlantis", 1) + "/vmSizes", "", "LocationNotAvailableForResourceType"},
 		"a compute instance's name":      {200, "POST", s.ws + "/checkComputeNameAvailability", `{"Name":"ci1","Type":"Microsoft.BatchAI/DataScienceInstance"}`, ""},
+		"usages of Compute":              {200, "GET", s.sub + "/providers/Microsoft.Compute/locations/westus2/usages", "", ""},
 		"a lock of no level":             {400, "PUT", s.ws + "/providers/Microsoft.Authorization/locks/l", "{}", "LockLevelNotSupported"},
 		"role assignments":               {200, "GET", s.sub + "/providers/Microsoft.Authorization/roleAssignments", "", ""},
 		"a network":                      {400, "PUT", s.sub + "/resourceGroups/ebb/providers/Microsoft.Network/virtualNetworks/v", "{}", "LocationRequired"},
