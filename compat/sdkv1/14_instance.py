@@ -1,5 +1,5 @@
 """A compute instance's life: create, run on it, restart, stop, start, delete."""
-from azureml.core import Experiment, ScriptRunConfig, Workspace
+from azureml.core import Environment, Experiment, ScriptRunConfig, Workspace
 from azureml.core.compute import ComputeInstance, ComputeTarget
 from azureml.exceptions import ComputeTargetException
 
@@ -20,7 +20,9 @@ try:
 except ComputeTargetException as e:
     assert "AlreadyExists" in e.message, e.message
 
-run = Experiment(ws, "on-an-instance").submit(ScriptRunConfig(source_directory=None, command=["echo", "hello"], compute_target=ci))
+env = Environment("plain")
+env.python.user_managed_dependencies = True
+run = Experiment(ws, "on-an-instance").submit(ScriptRunConfig(source_directory=None, command=["echo", "hello"], compute_target=ci, environment=env))
 run.wait_for_completion()
 assert run.get_status() == "Completed", run.get_details()
 

@@ -462,3 +462,48 @@ func TestPagesOfNodes(t *testing.T) {
 		t.Errorf("%d nodes in two pages, then %v", n, rest.body["nextLink"])
 	}
 }
+
+// TestInstanceActions is what is asked of a compute instance by addresses of its own.
+func TestInstanceActions(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	ci := s.ws + "/computes/ci1"
+	s.want(201, "PUT", ci, `{"properties":{"computeType":"ComputeInstance","properties":{"vmSize":"Standard_DS3_v2"}}}`)
+	s.settle("ci1")
+	for _, action := range []string{"start", "restart", "stop"} {
+		a := s.want(202, "POST", ci+"/"+action, "")
+		if a.raw != "" || a.header.Get("Azure-AsyncOperation") == "" || a.header.Get("Location") == "" || a.header.Get("Retry-After") == "" {
+			t.Errorf("%s: %v %q", action, a.header, a.raw)
+		}
+		s.settle("ci1")
+		if op := s.want(200, "GET", s.local(a.header.Get("Azure-AsyncOperation")), ""); at(op.body, "status") != "Succeeded" {
+			t.Errorf("%s: %s", action, op.raw)
+		}
+	}
+	s.want(202, "POST", ci+"/resize", `{"targetVMSize":"Standard_D2_v2"}`)
+	s.want(200, "POST", ci+"/updateIdleShutdownSetting", `{"idleTimeBeforeShutdown":"PT45M"}`)
+	s.want(200, "POST", ci+"/enableSso", `{"EnableSSO":false}`) // as SDK v1 writes it
+	got := s.want(200, "GET", ci, "")
+	for path, want := range map[string]any{"vmSize": "STANDARD_D2_V2", "idleTimeBeforeShutdown": "PT45M", "enableSSO": false, "state": "Stopped"} {
+		if is := at(got.body, "properties.properties."+path); is != want {
+			t.Errorf("%s is %v, want %v", path, is, want)
+		}
+	}
+	if sizes := s.want(200, "POST", ci+"/getAllowedVmSizesForResize", "").body["value"].([]any); len(sizes) < 100 {
+		t.Errorf("%d sizes to choose from", len(sizes))
+	}
+	for action, body := range map[string]string{"listKeys": "", "customServices": "[]", "updateDataMounts": "[]", "resize": `{"targetVMSize":"huge"}`, "updateIdleShutdownSetting": "{}"} {
+		if a := s.want(400, "POST", ci+"/"+action, body); at(a.body, "error.message") == "" {
+			t.Errorf("%s: %s", action, a.raw)
+		}
+	}
+	s.want(202, "POST", ci+"/start", "")
+	if a := s.want(409, "POST", ci+"/resize", `{"targetVMSize":"Standard_D2_v2"}`); !strings.Contains(a.raw, "must be stopped") {
+		t.Errorf("resized while on: %s", a.raw)
+	}
+	for name, want := range map[string]any{"ci1": false, "ci2": true} {
+		if a := s.want(200, "POST", s.ws+"/checkComputeNameAvailability", `{"Name":"`+name+`"}`); a.body["nameAvailable"] != want {
+			t.Errorf("the name %s: %s", name, a.raw)
+		}
+	}
+}

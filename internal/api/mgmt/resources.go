@@ -73,6 +73,8 @@ func operations(_ http.ResponseWriter, r *http.Request) (int, any, error) {
 		{"workspaces/read", "workspaces", "Read workspace"},
 		{"workspaces/computes/read", "computes", "Read compute"}, {"workspaces/computes/write", "computes", "Make or change compute"},
 		{"workspaces/computes/delete", "computes", "Delete compute"}, {"workspaces/computes/listNodes/action", "computes", "List nodes"},
+		{"workspaces/computes/start/action", "computes", "Start compute instance"}, {"workspaces/computes/stop/action", "computes", "Stop compute instance"},
+		{"workspaces/computes/restart/action", "computes", "Restart compute instance"}, {"workspaces/computes/resize/action", "computes", "Resize compute instance"},
 		{"locations/usages/read", "usages", "Read usages"}, {"locations/vmSizes/read", "vmSizes", "Read sizes"},
 		{"locations/quotas/read", "quotas", "Read quotas"}, {"locations/updateQuotas/action", "quotas", "Change quotas"},
 	} {

@@ -43,7 +43,7 @@ var (
 	readOnlyProps = []string{"provisioningState", "provisioningErrors", "createdOn", "modifiedOn", "isAttachedCompute", "resourceId"}
 	// immutable properties of what exists (terraform ForceNew): a PUT may leave them out
 	// or repeat them.
-	immutableProps = []string{"computeType", "computeLocation", "description", "disableLocalAuth"}
+	immutableProps = []string{"computeLocation", "description", "disableLocalAuth"}
 )
 
 // rules are what the properties.properties of one type of compute may do.
@@ -154,10 +154,15 @@ func (w *wanted) kindOf(props map[string]any, have *stored) error {
 		return invalid("properties.computeType", "The property 'computeType' is required. For a cluster it is 'AmlCompute'.")
 	}
 	for _, ours := range []string{clusterType, instanceType} {
-		if strings.EqualFold(t, ours) {
-			props["computeType"], w.instance = ours, ours == instanceType
-			return nil
+		if !strings.EqualFold(t, ours) {
+			continue
 		}
+		if have != nil && have.computeType() != ours {
+			return fault.Coded(fault.Invalid, "PropertyChangeNotAllowed", "properties.computeType",
+				"The compute '%s' is of type %s and cannot become one of type %s. Delete it first, or choose another name.", have.Name, have.computeType(), ours)
+		}
+		props["computeType"], w.instance = ours, ours == instanceType
+		return nil
 	}
 	for _, other := range []string{"AKS", "Kubernetes", "VirtualMachine", "HDInsight", "Databricks", "DataFactory", "DataLakeAnalytics", "SynapseSpark"} {
 		if strings.EqualFold(t, other) {

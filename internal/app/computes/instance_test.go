@@ -66,6 +66,10 @@ func TestInstance(t *testing.T) {
 	w.settle("ci1")
 	w.node("ci1", fleet.Idle, now)
 	step("Running after Create Succeeded by User")
+	rows, err := w.s.Usages(t.Context(), w.owner, w.sub, "westus2", false)
+	if err != nil || rows[0].Current != 1 || rows[1].Current != 4 {
+		t.Errorf("an instance of 4 vCPUs counts %d computes and %d vCPUs, %v", rows[0].Current, rows[1].Current, err)
+	}
 	w.node("ci1", fleet.Busy, now)
 	step("JobRunning after Create Succeeded by User")
 
