@@ -109,7 +109,7 @@ func noAccount() error {
 }
 
 func (c *call) keys(a Account) [][]byte {
-	return [][]byte{c.Keys.AccountKey(c.account), c.Keys.SharedKey(c.account, 1, a.Generations[0]), c.Keys.SharedKey(c.account, 2, a.Generations[1])}
+	return [][]byte{c.Keys.SharedKey(c.account, 1, a.Generations[0]), c.Keys.SharedKey(c.account, 2, a.Generations[1])}
 }
 
 func (c *call) checkBearer(tok string) error {
@@ -168,7 +168,7 @@ func (c *call) checkSharedKey(header string) error {
 	if err != nil {
 		return err
 	}
-	for _, text := range stringsToSign(c.account, c.r, c.q, strings.HasPrefix(header, "SharedKeyLite ")) {
+	for _, text := range stringsToSign(c.account, c.version, c.r, c.q, strings.HasPrefix(header, "SharedKeyLite ")) {
 		for _, key := range c.keys(account) {
 			if subtle.ConstantTimeCompare(token.MAC(key, text), signature) == 1 {
 				return nil
@@ -185,7 +185,7 @@ var signedHeaders = []string{"Content-Encoding", "Content-Language", "Content-Le
 // stringsToSign is what a client signs with a shared key, of version 2009-09-19
 // and later: one for each order of headers that clients have.
 // https://learn.microsoft.com/rest/api/storageservices/authorize-with-shared-key
-func stringsToSign(account string, r *http.Request, q url.Values, lite bool) []string {
+func stringsToSign(account, version string, r *http.Request, q url.Values, lite bool) []string {
 	var head strings.Builder
 	head.WriteString(r.Method + "\n")
 	for _, name := range signedHeaders {
@@ -199,7 +199,7 @@ func stringsToSign(account string, r *http.Request, q url.Values, lite bool) []s
 			if v == "" { // Go's server takes it out
 				v = strconv.FormatInt(r.ContentLength, 10)
 			}
-		case name == "Content-Length" && r.Header.Get("x-ms-version") >= "2015-02-21":
+		case name == "Content-Length" && version >= "2015-02-21":
 			v = ""
 		case name == "Content-Length" && r.ContentLength == 0 && r.Method != http.MethodGet && r.Method != http.MethodHead:
 			v = "0"

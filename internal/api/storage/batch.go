@@ -84,11 +84,8 @@ func (c *call) one(part *multipart.Part) ([]byte, error) {
 	}
 	r = r.WithContext(c.r.Context())
 	r.Host, r.RemoteAddr = c.r.Host, c.r.RemoteAddr
-	if v := c.r.Header.Get("x-ms-version"); r.Header.Get("x-ms-version") == "" && v != "" {
-		r.Header.Set("x-ms-version", v)
-	}
 	w := &recorder{header: http.Header{"X-Ms-Request-Id": {requestID()}, "X-Ms-Version": {c.w.Header().Get("x-ms-version")}}}
-	sub := &call{Service: c.Service, w: w, r: r, q: r.URL.Query()}
+	sub := &call{Service: c.Service, w: w, r: r, q: r.URL.Query(), version: c.version}
 	switch at := placeOf(r.Host, r.URL.Path); {
 	case r.Method != http.MethodDelete || at.name == "" || sub.q.Get("comp") != "" || sub.q.Get("restype") != "":
 		err = unsupported("anything but deletions of blobs in a batch")

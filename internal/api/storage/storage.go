@@ -31,7 +31,6 @@ import (
 type Keys interface {
 	CheckSAS(want token.SASRequest, q url.Values, now time.Time) error
 	SharedKey(account string, n, generation int) []byte
-	AccountKey(account string) []byte
 	DelegationKey(account string, d token.Delegation) []byte
 }
 
@@ -103,7 +102,8 @@ type call struct {
 	cred                     credential
 	newOnly                  bool // the signature allows new blobs only
 
-	again func(*call) error // serve, for the parts of a batch
+	version string            // of the interface that the client speaks; empty: it does not say
+	again   func(*call) error // serve, for the parts of a batch
 }
 
 // key is the blob's in the store, once its container is known to be there.
@@ -114,6 +114,7 @@ func (c *call) serve() error {
 		if _, err := time.Parse(time.DateOnly, v); err != nil {
 			return headerValue("x-ms-version")
 		}
+		c.version = v
 		c.w.Header().Set("x-ms-version", v)
 	}
 	if err := c.address(); err != nil {
