@@ -182,7 +182,8 @@ func (s *server) handler(ctx context.Context, url string) (http.Handler, error) 
 	login.Register(rt, login.Services{Tenant: tenant, URL: url, Clients: s.workspaces, Devices: s.workspaces, Keys: s.keys, Now: s.clock.Now})
 	mgmt.Register(rt, mgmt.Services{Workspaces: s.workspaces, Computes: s.computes, Ledger: s.computes, Records: s.resources, Authorization: s.authorization})
 	mgmt.RegisterJobs(rt, mgmt.JobServices{Jobs: s.jobs, Assets: s.assets})
-	mgmt.RegisterAssets(rt, mgmt.AssetServices{Jobs: s.jobs, Assets: s.assets, Keys: s.keys, Now: s.clock.Now})
+	mgmt.RegisterAccounts(rt, s.accounts)
+	mgmt.RegisterAssets(rt, mgmt.AssetServices{Jobs: s.jobs, Assets: s.assets, Accounts: s.accounts, Keys: s.keys, Now: s.clock.Now})
 	files := data.Store{Blobs: s.blobs}
 	data.Register(rt, data.Services{Jobs: s.jobs, Assets: s.assets, Blobs: files, Keys: s.keys, Now: s.clock.Now})
 	broker := &exec.Broker{}

@@ -17,16 +17,16 @@ import (
 // AssetServices is what answers for code, data, models, components,
 // environments and datastores.
 type AssetServices struct {
-	Jobs   *jobs.Service // finds the workspace
-	Assets *assets.Service
-	Keys   Signer
-	Now    func() time.Time // site clock
+	Jobs     *jobs.Service // finds the workspace
+	Assets   *assets.Service
+	Accounts AccountKeys
+	Keys     Signer
+	Now      func() time.Time // site clock
 }
 
-// Signer makes keys and signatures of storage accounts. *token.Keys is one.
+// Signer makes signatures of storage accounts. *token.Keys is one.
 type Signer interface {
 	SAS(account, container, blob, permissions string, expiry time.Time) url.Values
-	AccountKey(account string) []byte
 }
 
 // uploadFor is how long a place for code stays open.

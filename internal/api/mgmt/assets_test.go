@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/base64"
 	"io"
+	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"slices"
 	"strings"
@@ -13,10 +15,13 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/ebb-compute/ebb/internal/api/mgmt"
+	"github.com/ebb-compute/ebb/internal/app/accounts"
 	"github.com/ebb-compute/ebb/internal/app/assets"
 	"github.com/ebb-compute/ebb/internal/app/jobs"
+	"github.com/ebb-compute/ebb/internal/core/access"
 	"github.com/ebb-compute/ebb/internal/core/armid"
 	"github.com/ebb-compute/ebb/internal/core/row"
+	"github.com/ebb-compute/ebb/internal/fault"
 	"github.com/ebb-compute/ebb/internal/token"
 )
 
@@ -56,9 +61,51 @@ func newAssetWorld(t *testing.T) *assetWorld {
 	w := &assetWorld{newJobWorld(t), &noFiles{}, keys}
 	w.assets.Files, w.assets.Secrets = w.files, keys
 	mgmt.RegisterAssets(w.router, mgmt.AssetServices{
-		Jobs: &jobs.Service{Store: w.store, Now: time.Now, NewID: uuid.NewString}, Assets: w.assets, Keys: keys, Now: time.Now,
+		Jobs: &jobs.Service{Store: w.store, Now: time.Now, NewID: uuid.NewString}, Assets: w.assets, Accounts: keyring{keys}, Keys: keys, Now: time.Now,
 	})
 	return w
+}
+
+// keyring has the keys of every account.
+type keyring struct{ keys *token.Keys }
+
+func (k keyring) Find(_ context.Context, name string) (accounts.Account, error) {
+	return accounts.Account{Name: name, Scope: "/subscriptions/s/resourcegroups/g/providers/microsoft.storage/storageaccounts/" + name}, nil
+}
+
+func (k keyring) Keys(_ context.Context, _ access.Principal, name string) ([]accounts.Key, error) {
+	return []accounts.Key{{Name: "key1", Value: base64.StdEncoding.EncodeToString(k.keys.SharedKey(name, 1, 0))}}, nil
+}
+
+func (k keyring) Regenerate(ctx context.Context, p access.Principal, name, key string) ([]accounts.Key, error) {
+	if key != "key1" {
+		return nil, fault.New(fault.Invalid, "keyName", "no key")
+	}
+	return k.Keys(ctx, p, name)
+}
+
+func TestKeysOfStorageAccounts(t *testing.T) {
+	t.Parallel()
+	w := newAssetWorld(t)
+	mgmt.RegisterAccounts(w.router, keyring{w.keys})
+	want := base64.StdEncoding.EncodeToString(w.keys.SharedKey("acct", 1, 0))
+	at := "/subscriptions/s/resourceGroups/g/providers/Microsoft.Storage/storageAccounts/Acct"
+	for name, c := range map[string]struct {
+		path, body string
+		status     int
+	}{
+		"both keys": {at + "/listKeys?$expand=kerb", "", 200}, "in any case": {strings.ToLower(at) + "/listkeys", "{}", 200},
+		"made anew": {at + "/regenerateKey", `{"keyName":"key1"}`, 200}, "none of its keys": {at + "/regenerateKey", `{"keyName":"key3"}`, 400}, "no body": {at + "/regenerateKey", "", 400},
+		"another group": {strings.Replace(at, "/g/", "/h/", 1) + "/listKeys", "", 404},
+	} {
+		r := httptest.NewRequest(http.MethodPost, "https://127.0.0.1:8443"+c.path, strings.NewReader(c.body))
+		r.Header.Set("Authorization", "Bearer x")
+		got := httptest.NewRecorder()
+		w.router.ServeHTTP(got, r)
+		if got.Code != c.status || c.status == 200 && !strings.Contains(got.Body.String(), want) {
+			t.Errorf("%s: %d %s", name, got.Code, got.Body)
+		}
+	}
 }
 
 func names(list dict) (out []string) {
@@ -201,7 +248,7 @@ func TestDatastoresByARM(t *testing.T) {
 		t.Errorf("a signature of one hour: %v", sas)
 	}
 	key := w.call(200, "POST", "/datastores/workspaceblobstore/listSecrets", "")
-	if key["key"] != base64.StdEncoding.EncodeToString(w.keys.AccountKey(account)) {
+	if key["key"] != base64.StdEncoding.EncodeToString(w.keys.SharedKey(account, 1, 0)) {
 		t.Errorf("a key: %v", key["secretsType"])
 	}
 	body := `{"properties":{"datastoreType":"AzureDataLakeGen2","accountName":"a","filesystem":"f","credentials":{"credentialsType":"ServicePrincipal","tenantId":"t","clientId":"c","secrets":{"secretsType":"ServicePrincipal","clientSecret":"hush"}}}}`

@@ -1,7 +1,6 @@
 package mgmt
 
 import (
-	"encoding/base64"
 	"maps"
 	"net/http"
 	"slices"
@@ -113,7 +112,11 @@ func (s AssetServices) listSecrets(r *assetRequest) (int, any, error) {
 	case who.Kind == access.RunIdentity:
 		return 0, nil, fault.Coded(fault.Forbidden, "AuthorizationFailed", d.Name, "A run's token may not read the secrets of the datastore %q.", d.Name)
 	case d.BuiltIn:
-		return http.StatusOK, map[string]any{"secretsType": "AccountKey", "key": base64.StdEncoding.EncodeToString(s.Keys.AccountKey(account))}, nil
+		keys, err := s.Accounts.Keys(r.Context(), who, account)
+		if err != nil {
+			return 0, nil, err
+		}
+		return http.StatusOK, map[string]any{"secretsType": "AccountKey", "key": keys[0].Value}, nil
 	}
 	secrets, err := s.Assets.DatastoreSecrets(r.Context(), who, r.place(), d.Name)
 	return http.StatusOK, secrets, err
