@@ -29,6 +29,9 @@ var guides = map[string]struct {
 		gosdk(u.t, path("gosdk"), filepath.Join(u.t.TempDir(), "gosdk"))
 		return caches(u.t)
 	}},
+	"storage": {1, func(u *user) []string {
+		return []string{"PATH=" + filepath.Dir(ready(u.t, "venv", "v2")) + ":" + os.Getenv("PATH")}
+	}},
 	"javascript": {2, func(u *user) []string { // the packages, as "npm install" leaves them
 		if err := os.Symlink(filepath.Join(ready(u.t, "npm", "js"), "node_modules"), filepath.Join(u.dir, "node_modules")); err != nil {
 			u.t.Fatal(err)

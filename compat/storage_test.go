@@ -352,3 +352,13 @@ func differInLines(ours, theirs string) string {
 	}
 	return strings.Join(out, "; ")
 }
+
+// TestStorageSDK runs azure-storage-blob with every kind of credential.
+func TestStorageSDK(t *testing.T) {
+	t.Parallel()
+	u := newUser(t, testkit.Serve(t, testkit.OnPath()))
+	file := path("storage", "01_sdk.py")
+	if r := u.do(file, testkit.Binary(t), "exec", "--", ready(t, "venv", "v2"), file); !strings.Contains(r.Stdout, "every way in works") {
+		t.Errorf("%s\n%s", r.Stdout, r.Stderr)
+	}
+}
