@@ -16,6 +16,9 @@ var guides = map[string]struct {
 	ready   func(u *user) []string
 }{
 	"sdk-v1": {2, func(u *user) []string { return []string{"PATH=" + filepath.Dir(python(u.t)) + ":" + os.Getenv("PATH")} }},
+	"sdk-v2": {3, func(u *user) []string {
+		return []string{"PATH=" + filepath.Dir(ready(u.t, "venv", "v2")) + ":" + os.Getenv("PATH")}
+	}},
 	"go": {2, func(u *user) []string { // the modules, as "go get" leaves them
 		for _, name := range []string{"go.mod", "go.sum"} {
 			text, err := os.ReadFile(path("gosdk", name))

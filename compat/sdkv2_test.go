@@ -18,3 +18,16 @@ func TestSDKv2(t *testing.T) {
 		})
 	}
 }
+
+// TestSDKv2CustomCloud runs a script without "ebb exec": the client is told of a
+// cloud by the address of its metadata alone, and comes by the server's own name.
+func TestSDKv2CustomCloud(t *testing.T) {
+	t.Parallel()
+	for name, recipe := range map[string]string{"secret": "--custom-cloud", "identity": "--identity"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			u := newUser(t, testkit.Serve(t, testkit.OnPath()))
+			u.do("03_assets.py", "sh", "-ec", `eval "$(ebb env `+recipe+`)"; unset AZUREML_CURRENT_CLOUD; exec "$0" "$1"`, ready(t, "venv", "v2"), path("sdkv2", "03_assets.py"))
+		})
+	}
+}

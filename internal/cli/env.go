@@ -81,7 +81,7 @@ func (a *app) customCloud(identity bool) (envChange, error) {
 	}
 	var e envChange
 	e.put("ARM_CLOUD_METADATA_URL", f.URL+"/metadata/endpoints?api-version=2019-05-01")
-	e.put("AZUREML_CURRENT_CLOUD", "AzureCloud")
+	e.put("AZUREML_CURRENT_CLOUD", "Ebb") // SDK v2 looks for no AzureCloud but Microsoft's
 	if identity {
 		e.unset = []string{"AZURE_AUTHORITY_HOST", "AZURE_TENANT_ID", "AZURE_CLIENT_ID", "AZURE_CLIENT_SECRET", "AZURE_FEDERATED_TOKEN_FILE", "MSI_ENDPOINT", "MSI_SECRET", "IDENTITY_SERVER_THUMBPRINT"}
 		e.put("IDENTITY_ENDPOINT", f.URL+"/msi/token")

@@ -696,7 +696,7 @@ func TestEnvCustomCloud(t *testing.T) {
 	r := s.run(t, "env", "--custom-cloud")
 	for _, want := range []string{
 		"export ARM_CLOUD_METADATA_URL='" + s.URL + "/metadata/endpoints?api-version=2019-05-01'\n",
-		"export AZUREML_CURRENT_CLOUD='AzureCloud'\n", "export AZUREML_SERVICE_PRINCIPAL_PASSWORD='s3cret'\n", "export REQUESTS_CA_BUNDLE='" + s.caFile + "'\n",
+		"export AZUREML_CURRENT_CLOUD='Ebb'\n", "export AZUREML_SERVICE_PRINCIPAL_PASSWORD='s3cret'\n", "export REQUESTS_CA_BUNDLE='" + s.caFile + "'\n",
 	} {
 		if !strings.Contains(r.out, want) {
 			t.Errorf("no %q in\n%s", want, r.out)

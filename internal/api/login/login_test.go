@@ -328,16 +328,18 @@ func TestMetadata(t *testing.T) {
 	}
 	for _, query := range []string{"?api-version=2019-05-01", "?Api-Version=2020-06-01", ""} {
 		var list []map[string]any
-		if err := json.Unmarshal([]byte(get(own, query)), &list); err != nil || len(list) != 1 {
-			t.Fatalf("%s gives no list: %v", query, err)
+		if err := json.Unmarshal([]byte(get(own, query)), &list); err != nil || len(list) != 2 {
+			t.Fatalf("%s gives no list of both names: %v", query, err)
 		}
-		c := list[0]
-		auth := c["authentication"].(map[string]any)
-		if c["name"] != "AzureCloud" || c["resourceManager"] != "https://"+own || auth["loginEndpoint"] != "https://"+own+"/adfs/aad" || fmt.Sprint(auth["audiences"]) != "[https://"+own+"]" {
-			t.Errorf("%s gives %v", query, c)
-		}
-		if suffix := c["suffixes"].(map[string]any)["storage"]; suffix != "core.x@"+own {
-			t.Errorf("the storage suffix is %v", suffix)
+		for i, name := range []string{"Ebb", "AzureCloud"} {
+			c := list[i]
+			auth := c["authentication"].(map[string]any)
+			if c["name"] != name || c["resourceManager"] != "https://"+own || auth["loginEndpoint"] != "https://"+own+"/adfs/aad" || fmt.Sprint(auth["audiences"]) != "[https://"+own+"]" {
+				t.Errorf("%s gives %v", query, c)
+			}
+			if suffix := c["suffixes"].(map[string]any)["storage"]; suffix != "core.x@"+own {
+				t.Errorf("the storage suffix is %v", suffix)
+			}
 		}
 	}
 	for _, query := range []string{"?api-version=2022-09-01", "?api-version=2031-01-01"} {

@@ -15,7 +15,7 @@ func (s Services) metadata(_ http.ResponseWriter, r *http.Request) (int, any, er
 	version := arm.Query(r, "api-version")
 	switch {
 	case version == "" || version >= "2019" && version < "2022":
-		return http.StatusOK, []cloud{cloudOf(r, true)}, nil
+		return http.StatusOK, listOf(cloudOf(r, true)), nil
 	case version < "2019":
 		c := cloudOf(r, false)
 		return http.StatusOK, map[string]any{
@@ -25,6 +25,19 @@ func (s Services) metadata(_ http.ResponseWriter, r *http.Request) (int, any, er
 	default:
 		return http.StatusOK, cloudOf(r, false), nil
 	}
+}
+
+// ownName is this cloud's under another name than Azure's: SDK v2 knows by heart
+// where AzureCloud is, and SDK v1 asks for that name only.
+const ownName = "Ebb"
+
+func listOf(c cloud) []cloud {
+	if c.ResourceManager == publicCloud.ResourceManager {
+		return []cloud{c}
+	}
+	own := c
+	own.Name = ownName
+	return []cloud{own, c} // SDK v2 takes the first that fits
 }
 
 type cloud struct {
