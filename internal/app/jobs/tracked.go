@@ -1,0 +1,296 @@
+package jobs
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/ebb-compute/ebb/internal/core/access"
+	"github.com/ebb-compute/ebb/internal/core/queue"
+	"github.com/ebb-compute/ebb/internal/core/row"
+)
+
+// Tracked is a run with the values of its metrics, by name.
+type Tracked struct {
+	*Job
+	Metrics map[string]Point
+}
+
+// Tracked returns a run as MLflow shows it.
+func (s *Service) Tracked(ctx context.Context, p access.Principal, w Workspace, run string) (Tracked, error) {
+	j, err := s.Get(ctx, p, w, run)
+	if err != nil {
+		return Tracked{}, err
+	}
+	return s.tracked(ctx, j)
+}
+
+func (s *Service) tracked(ctx context.Context, j *Job) (Tracked, error) {
+	t := Tracked{j, map[string]Point{}}
+	for after := ""; ; {
+		page, err := s.Store.List(ctx, row.Query{Kind: row.Metric, Parent: j.ID, Limit: 1000, After: after})
+		if err != nil {
+			return t, fmt.Errorf("list metrics of %s: %w", j.Name, err)
+		}
+		for _, r := range page.Records {
+			var m Metric
+			if err := json.Unmarshal(r.Row.(row.Document).Body, &m); err != nil {
+				return t, fmt.Errorf("read metrics of %s: %w", j.Name, err)
+			}
+			if m.Last != nil {
+				t.Metrics[m.Name] = *m.Last
+			}
+		}
+		if after = page.Next; after == "" {
+			return t, nil
+		}
+	}
+}
+
+// value answers a search. Times are in ms, as MLflow has them.
+func (t *Tracked) value(of subject) (value, bool) {
+	switch of.kind {
+	case "metric":
+		p, ok := t.Metrics[of.name]
+		return value{number: p.Value}, ok
+	case "param":
+		v, ok := t.Params[of.name]
+		return value{text: v}, ok
+	case "tag":
+		v, ok := t.tag(of.name)
+		return value{text: v}, ok
+	}
+	switch of.name {
+	case "run_id":
+		return value{text: t.Name}, true
+	case "run_name":
+		return value{text: t.DisplayName}, true
+	case "status":
+		return value{text: TrackedState(t.Status.State)}, true
+	case "user_id":
+		return value{text: t.Creator.Name}, true
+	case "artifact_uri":
+		return value{text: t.Container()}, true
+	case "start_time":
+		at := t.StartedOr()
+		return value{number: float64(at.UnixMilli())}, true
+	}
+	return value{number: float64(t.Status.Ended.UnixMilli())}, !t.Status.Ended.IsZero()
+}
+
+// StartedOr is when the run started, or came if it has not.
+func (t *Tracked) StartedOr() time.Time {
+	if t.Status.Started.IsZero() {
+		return t.Created
+	}
+	return t.Status.Started
+}
+
+// AllTags are the run's tags, and the fields that MLflow has as tags.
+func (t *Tracked) AllTags() map[string]string {
+	out := maps.Clone(t.Tags)
+	if out == nil {
+		out = map[string]string{}
+	}
+	for _, k := range []string{NameTag, NoteTag, ParentTag, "mlflow.rootRunId", "mlflow.user"} {
+		if v, ok := t.tag(k); ok {
+			out[k] = v
+		}
+	}
+	return out
+}
+
+func (t *Tracked) tag(name string) (string, bool) {
+	if v, ok := t.Tags[name]; ok {
+		return v, true
+	}
+	v := map[string]string{NameTag: t.DisplayName, NoteTag: t.Description, ParentTag: t.Parent, "mlflow.rootRunId": t.Root, "mlflow.user": t.Creator.Name}[name]
+	return v, v != ""
+}
+
+// TrackedState is a state in MLflow's words.
+func TrackedState(s queue.State) string {
+	switch s {
+	case queue.Completed:
+		return "FINISHED"
+	case queue.Failed:
+		return "FAILED"
+	case queue.Canceled:
+		return "KILLED"
+	case queue.Running, queue.Finalizing, queue.CancelRequested:
+		return "RUNNING"
+	}
+	return "SCHEDULED"
+}
+
+// Search asks for runs as MLflow does.
+type Search struct {
+	Experiments []string // guids
+	Filter      string
+	Orders      []string // empty: newest first
+	View        View     // empty: ActiveOnly
+	Top         int      // 0: 1000
+	After       string   // cursor of the previous page
+}
+
+// Search returns a page of runs, and the cursor of the next one.
+func (s *Service) Search(ctx context.Context, w Workspace, q Search) ([]Tracked, string, error) {
+	f, err := parseSearch(q.Filter, runAttributes)
+	if err != nil {
+		return nil, "", err
+	}
+	orders, err := parseOrders(q.Orders, runAttributes)
+	if err != nil {
+		return nil, "", err
+	}
+	found := []Tracked{}
+	take := func(r row.Record) (bool, error) {
+		t, ok, err := s.wanted(ctx, r, q, f)
+		if ok {
+			found = append(found, t)
+		}
+		return ok, err
+	}
+	ask := row.Query{Kind: row.Job, Parent: w.Key(), Desc: true}
+	if len(orders) == 0 { // rows have this order: no need to read them all
+		ask.After = q.After
+		next, err := s.walk(ctx, ask, q.Top, take)
+		return found, next, err
+	}
+	for more := true; more; more = ask.After != "" {
+		if ask.After, err = s.walk(ctx, ask, 1000, take); err != nil {
+			return nil, "", err
+		}
+	}
+	sortBy(orders, found, func(t *Tracked, of subject) (value, bool) { return t.value(of) })
+	return cut(found, q.After, q.Top)
+}
+
+// wanted reads a run and says whether a search holds for it. What only its
+// document can tell is looked at first: metrics are rows of their own.
+func (s *Service) wanted(ctx context.Context, r row.Record, q Search, f search) (t Tracked, ok bool, err error) {
+	d, err := unpack(r)
+	if err != nil {
+		return t, false, err
+	}
+	if !q.View.shows(d.body.Archived) || !slices.ContainsFunc(q.Experiments, func(e string) bool { return strings.EqualFold(e, d.body.ExperimentID) }) {
+		return t, false, nil
+	}
+	early := Tracked{Job: &Job{Body: d.body}}
+	for i := range f {
+		if of := f[i].of; of.kind != "metric" && of.kind != "attribute" {
+			if v, there := early.value(of); !f[i].holds(v, there) {
+				return t, false, nil
+			}
+		}
+	}
+	j, err := s.job(ctx, d)
+	if err != nil {
+		return t, false, err
+	}
+	if t, err = s.tracked(ctx, j); err != nil {
+		return t, false, err
+	}
+	return t, f.match(t.value), nil
+}
+
+func parseOrders(in []string, attributes map[string]string) ([]order, error) {
+	if len(in) > 20 {
+		return nil, badSearch("%d orders are too many; 20 are allowed.", len(in))
+	}
+	var out []order
+	for _, text := range in {
+		o, err := parseOrder(text, attributes)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, o)
+	}
+	return out, nil
+}
+
+func sortBy[T any](orders []order, list []T, get func(*T, subject) (value, bool)) {
+	slices.SortStableFunc(list, func(a, b T) int {
+		for _, o := range orders {
+			x, hasX := get(&a, o.of)
+			y, hasY := get(&b, o.of)
+			if sign := o.compare(x, hasX, y, hasY); sign != 0 {
+				return sign
+			}
+		}
+		return 0
+	})
+}
+
+// cut returns a page of a sorted list, whose cursor is a place in it.
+func cut[T any](list []T, after string, top int) ([]T, string, error) {
+	from := 0
+	if after != "" {
+		n, err := strconv.Atoi(after)
+		if err != nil || n < 0 {
+			return nil, "", badSearch("The page token %.40q is not one that this server gave.", after)
+		}
+		from = min(n, len(list))
+	}
+	if top <= 0 || top > 1000 {
+		top = 1000
+	}
+	to := min(from+top, len(list))
+	next := ""
+	if to < len(list) {
+		next = strconv.Itoa(to)
+	}
+	return list[from:to], next, nil
+}
+
+// SearchExperiments returns a page of experiments as MLflow asks for them.
+func (s *Service) SearchExperiments(ctx context.Context, w Workspace, q Search) ([]Experiment, string, error) {
+	f, err := parseSearch(q.Filter, experimentAttributes)
+	if err != nil {
+		return nil, "", err
+	}
+	orders, err := parseOrders(q.Orders, experimentAttributes)
+	if err != nil {
+		return nil, "", err
+	}
+	found := []Experiment{}
+	for after := ""; ; {
+		page, next, err := s.Experiments(ctx, w, q.View, "", 1000, after)
+		if err != nil {
+			return nil, "", err
+		}
+		for _, e := range page {
+			if f.match(e.value) {
+				found = append(found, e)
+			}
+		}
+		if after = next; after == "" {
+			break
+		}
+	}
+	sortBy(orders, found, func(e *Experiment, of subject) (value, bool) { return e.value(of) })
+	return cut(found, q.After, q.Top)
+}
+
+func (e *Experiment) value(of subject) (value, bool) {
+	switch of.kind {
+	case "tag":
+		v, ok := e.Tags[of.name]
+		return value{text: v}, ok
+	case "attribute":
+	default:
+		return value{}, false
+	}
+	switch of.name {
+	case "name":
+		return value{text: e.Name}, true
+	case "experiment_id":
+		return value{text: e.ID}, true
+	}
+	return value{number: float64(e.Created.UnixMilli())}, true
+}
