@@ -482,3 +482,18 @@ func TestFencesOnlyRise(t *testing.T) {
 		t.Errorf("fence %d, want above what the caller saw", f.Fence)
 	}
 }
+
+// TestANodeIsNoOlderThanItsInstance: the clock may be read just before the wish.
+func TestANodeIsNoOlderThanItsInstance(t *testing.T) {
+	t.Parallel()
+	c := cluster("ci", 1, 1)
+	c.Instance, c.Switched = true, start.Add(time.Millisecond)
+	v := pool.New().Apply(row.Put(c))
+	first := pool.Decide(v, pool.Facts{}, start)
+	if len(first.Actions) != 1 || first.Actions[0].Verb != pool.Launch {
+		t.Fatalf("actions %v", first.Actions)
+	}
+	if again := pool.Decide(v.Apply(first.Changes...), pool.Facts{}, start.Add(time.Second)); len(again.Actions) != 0 {
+		t.Errorf("the new node is taken for an old one: %v", again.Actions)
+	}
+}

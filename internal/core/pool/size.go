@@ -259,12 +259,16 @@ func (t *turn) launch(s *site) {
 	} else if len(s.ask) == 0 {
 		why = fmt.Sprintf("at least %d nodes are wanted", s.c.Min)
 	}
+	created := t.now
+	if created.Before(s.c.Switched) { // the clock was read before the wish was: it is no node from before
+		created = s.c.Switched
+	}
 	for range s.lack {
 		number := s.nextNumber()
 		s.s.Launched = number + 1
 		n := fleet.Node{
 			ID: fmt.Sprintf("%s-%d", s.c.Prefix, number), Cluster: s.c.ID, Number: number,
-			State: fleet.Launching, Since: t.now, Revision: 1, Why: why, Created: t.now,
+			State: fleet.Launching, Since: t.now, Revision: 1, Why: why, Created: created,
 		}
 		s.nodes = append(s.nodes, n)
 		s.byID = nil
