@@ -11,6 +11,7 @@ import (
 	"github.com/ebb-compute/ebb/internal/app/retention"
 	"github.com/ebb-compute/ebb/internal/blob"
 	"github.com/ebb-compute/ebb/internal/core/access"
+	"github.com/ebb-compute/ebb/internal/core/armid"
 	"github.com/ebb-compute/ebb/internal/fault"
 	"github.com/ebb-compute/ebb/internal/node/cache"
 )
@@ -111,11 +112,14 @@ func (p prunable) Stub(ctx context.Context, key, words string) error {
 	return err
 }
 
-// Forget implements [workspaces.Files]: a workspace's containers end in its guid.
+// Forget implements [workspaces.Files]: the containers of a workspace end in its
+// guid, and others of its account begin with the account's name.
 func (p prunable) Forget(ctx context.Context, guid string) error {
-	of := assets.Place{GUID: guid}
-	for _, container := range []string{of.SnapshotContainer(), of.ArtifactContainer(), of.DatastoreContainer()} {
-		list, err := p.List(ctx, container+"/")
+	of, account := assets.Place{GUID: guid}, armid.Account(guid)
+	for _, prefix := range []string{
+		of.SnapshotContainer() + "/", of.ArtifactContainer() + "/", of.DatastoreContainer() + "/", account + ".", "$containers/" + account + "/",
+	} {
+		list, err := p.List(ctx, prefix)
 		if err != nil {
 			return err
 		}

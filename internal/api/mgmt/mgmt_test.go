@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -112,6 +113,25 @@ func (s *site) want(status int, method, path, body string, header ...string) ans
 		s.t.Fatalf("%s %s = %d, want %d: %.500s", method, path, a.status, status, a.raw)
 	}
 	return a
+}
+
+// request makes a request of anything, or says that it is none.
+func request(method, path, body string) (*http.Request, bool) {
+	u, err := url.Parse("https://127.0.0.1:8443" + path)
+	if err != nil {
+		return nil, false
+	}
+	r := httptest.NewRequest(method, "https://127.0.0.1:8443/", strings.NewReader(body))
+	r.URL = u
+	r.Header.Set("Authorization", "Bearer owner")
+	return r, true
+}
+
+// send returns what a request is answered, whatever it is.
+func (s *site) send(r *http.Request) (int, []byte) {
+	w := httptest.NewRecorder()
+	s.h.ServeHTTP(w, r)
+	return w.Code, w.Body.Bytes()
 }
 
 func (s *site) commit(changes ...row.Change) {

@@ -3,6 +3,7 @@ package authorization
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -63,11 +64,14 @@ func (s *Service) PutAssignment(ctx context.Context, p access.Principal, scope, 
 // conflict looks for an assignment of that name, or of the same role to the same
 // principal. One that says the same under the same name is returned.
 func (s *Service) conflict(ctx context.Context, on, name string, props map[string]any) (map[string]any, error) {
-	recs, err := s.all(ctx, row.Query{Kind: row.Assignment, Parent: armid.Key(on)})
+	recs, err := s.assigned(ctx)
 	if err != nil {
 		return nil, err
 	}
 	for _, rec := range recs {
+		if parent, _ := rec.Row.Index(); parent != armid.Key(on) {
+			continue
+		}
 		var a assignment
 		if err := decode(rec, &a); err != nil {
 			return nil, err
@@ -157,6 +161,36 @@ func (s *Service) DeleteAssignment(ctx context.Context, p access.Principal, scop
 	return s.drop(ctx, p, assignmentKey(scope, name))
 }
 
+// assigned returns every assignment, and drops those of clusters that are gone:
+// control removes a cluster and knows of no assignments, and another cluster of
+// its name must not come into them.
+func (s *Service) assigned(ctx context.Context) ([]row.Record, error) {
+	recs, err := s.all(ctx, row.Query{Kind: row.Assignment})
+	if err != nil {
+		return nil, err
+	}
+	var kept []row.Record
+	for _, rec := range recs {
+		doc, ok := rec.Row.(row.Document)
+		if id, err := armid.Parse(doc.Parent); !ok || err != nil || !id.Is(armid.ComputeType) {
+			kept = append(kept, rec)
+			continue
+		}
+		on, err := s.Store.Get(ctx, row.Key{Kind: row.Compute, ID: doc.Parent})
+		if err != nil && !errors.Is(err, fault.NotFound) {
+			return nil, fmt.Errorf("get %s: %w", doc.Parent, err)
+		}
+		if made, ok := on.Row.(row.Document); ok && !made.Created.After(doc.Created) {
+			kept = append(kept, rec)
+			continue
+		}
+		if _, err := s.Store.Commit(ctx, row.Drop(doc.Key())); err != nil {
+			return nil, fmt.Errorf("drop %s: %w", doc.ID, err)
+		}
+	}
+	return kept, nil
+}
+
 // Wanted picks assignments.
 type Wanted struct {
 	Principal string // object id; empty: any
@@ -172,7 +206,7 @@ func (s *Service) Assignments(ctx context.Context, p access.Principal, scope str
 	if err != nil {
 		return nil, err
 	}
-	recs, err := s.all(ctx, row.Query{Kind: row.Assignment})
+	recs, err := s.assigned(ctx)
 	if err != nil {
 		return nil, err
 	}

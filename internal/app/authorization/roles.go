@@ -263,7 +263,7 @@ func (s *Service) DeleteRole(ctx context.Context, p access.Principal, scope, id 
 	if slices.ContainsFunc(builtins, func(b builtin) bool { return strings.EqualFold(b.id, id) }) {
 		return nil, fault.Coded(fault.Conflict, "BuiltInRoleDefinitionDeleteNotPermitted", id, "A role that Azure has built in cannot be deleted.")
 	}
-	recs, err := s.all(ctx, row.Query{Kind: row.Assignment})
+	recs, err := s.assigned(ctx)
 	if err != nil {
 		return nil, err
 	}
