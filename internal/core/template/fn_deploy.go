@@ -136,6 +136,9 @@ func (c *invocation) idBelow(scope string, v []any) (any, error) {
 	if len(types)-1 != len(names) {
 		return nil, c.fail("the resource type '%s' requires %d names, and there are %d.", clip(words[0]), len(types)-1, len(names))
 	}
+	if same(strings.Join(types, "/"), groupType) && strings.Count(scope, "/") == 2 {
+		return scope + "/resourceGroups/" + names[0], nil // a group's id has no provider
+	}
 	return scope + "/providers/" + types[0] + between(types[1:], names), nil
 }
 

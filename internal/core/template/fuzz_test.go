@@ -162,7 +162,7 @@ func parsed(s string) (template.Input, bool) {
 // the scripts say spoiled in seeded ways.
 func TestMutations(t *testing.T) {
 	t.Parallel()
-	rounds := 2500
+	rounds := 1500
 	if testing.Short() {
 		rounds = 500
 	}

@@ -11,6 +11,8 @@ import (
 // DeploymentType is the type of a deployment inside a deployment.
 const DeploymentType = "Microsoft.Resources/deployments"
 
+const groupType = "Microsoft.Resources/resourceGroups"
+
 // Resource is one thing to put.
 type Resource struct {
 	Symbol     string // symbolic name; empty outside of languageVersion 2.0

@@ -250,7 +250,7 @@ func (s scope) id(r *Resource) (string, error) {
 		}
 		base = found.ID
 	}
-	if same(r.Type, "Microsoft.Resources/resourceGroups") {
+	if same(r.Type, groupType) {
 		return "/subscriptions/" + text(in.Subscription, "subscriptionId") + "/resourceGroups/" + r.Name, nil
 	}
 	return base + "/providers/" + types[0] + between(types[1:], names), nil
