@@ -62,9 +62,16 @@ func (h computeRoutes) get(w http.ResponseWriter, r *http.Request) (int, any, er
 	return http.StatusOK, doc.Body, nil
 }
 
+// createOnlyHeader is set by deployments of templates: a compute that exists may be
+// put again as it is, and not changed. Anybody may set it.
+const createOnlyHeader = "X-Ebb-Create-Only"
+
 // request is what PUT and PATCH have in common.
 func request(r *http.Request, body map[string]any) computes.Request {
-	return computes.Request{Workspace: workspaceID(r), Name: r.PathValue("compute"), Body: body, Match: match(r)}
+	return computes.Request{
+		Workspace: workspaceID(r), Name: r.PathValue("compute"), Body: body, Match: match(r),
+		CreateOnly: r.Header.Get(createOnlyHeader) != "",
+	}
 }
 
 // match checks If-Match and If-None-Match against what there is.

@@ -70,6 +70,8 @@ type Request struct {
 	// Match, if set, is asked before anything is written whether the compute may be
 	// changed as it is (If-Match and If-None-Match).
 	Match func(exists bool, rev int64) error
+	// CreateOnly is how templates put: what exists may be repeated and not changed.
+	CreateOnly bool
 }
 
 // Result is what became of a write.

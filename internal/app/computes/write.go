@@ -34,6 +34,11 @@ func (s *Service) Put(ctx context.Context, p access.Principal, req Request) (Res
 		if err := want.identify(nil, req.Body["identity"], have.Resource["identity"] != nil); err != nil {
 			return Result{}, err
 		}
+		if req.CreateOnly {
+			if err := repeats(have.stored, want); err != nil {
+				return Result{}, err
+			}
+		}
 		return s.change(ctx, p, info, *have, want, true)
 	})
 }

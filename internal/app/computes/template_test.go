@@ -1,0 +1,42 @@
+package computes_test
+
+import (
+	"strings"
+	"testing"
+)
+
+// TestCreateOnly: a template may repeat a cluster, and not change it.
+func TestCreateOnly(t *testing.T) {
+	t.Parallel()
+	const body = `{"location": "westus2", "properties": {"computeType": "AmlCompute", "properties": {"vmSize": "STANDARD_DS3_V2", "scaleSettings": {"maxNodeCount": 4, "nodeIdleTimeBeforeScaleDown": "PT120S"}}}}`
+	for name, c := range map[string]struct{ from, to, says string }{
+		"the same again succeeds":                     {"", "", ""},
+		"other spellings of the same succeed":         {`"STANDARD_DS3_V2"`, `"standard_ds3_v2"`, ""},
+		"what is left out and has a default succeeds": {`, "nodeIdleTimeBeforeScaleDown": "PT120S"`, "", ""},
+		"another maximum is refused by name":          {`"maxNodeCount": 4`, `"maxNodeCount": 8`, "properties.properties.scaleSettings.maxNodeCount' is 4 and the template says 8"},
+		"a further tag is refused by name":            {`"location": "westus2"`, `"location": "westus2", "tags": {"team": "a"}`, "tags.team' is not set and the template says a"},
+		"an identity is refused by name":              {`"location": "westus2"`, `"location": "westus2", "identity": {"type": "SystemAssigned"}`, "'identity'"},
+		"another size is refused as by a direct PUT":  {`"STANDARD_DS3_V2"`, `"STANDARD_D2_V2"`, "properties.properties.vmSize"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			req := w.request("cpu", body)
+			req.CreateOnly = true
+			if res, err := w.s.Put(t.Context(), w.owner, req); err != nil || !res.Created {
+				t.Fatalf("the first PUT: %v", err)
+			}
+			req = w.request("cpu", strings.Replace(body, c.from, c.to, 1))
+			req.CreateOnly = true
+			_, err := w.s.Put(t.Context(), w.owner, req)
+			switch {
+			case c.says == "" && err != nil:
+				t.Errorf("Put: %v", err)
+			case c.says != "" && err == nil:
+				t.Error("it was changed")
+			case c.says != "" && !strings.Contains(err.Error(), c.says):
+				t.Errorf("Put says %q, want %q in it", err, c.says)
+			}
+		})
+	}
+}
