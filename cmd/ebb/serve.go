@@ -88,6 +88,7 @@ func (s *server) run(ctx context.Context) error {
 		}
 	})
 	wg.Go(func() { s.workspaces.Run(ctx) })
+	wg.Go(func() { s.deployments.Run(ctx) })
 	failed := make(chan error, 1)
 	secure := s.ca.TLSConfig()
 	secure.DynamicRecordSizingDisabled = true // a hundred small records first would serve slow links, at a system call each

@@ -25,6 +25,7 @@ import (
 	"github.com/ebb-compute/ebb/internal/app/assets"
 	"github.com/ebb-compute/ebb/internal/app/authorization"
 	"github.com/ebb-compute/ebb/internal/app/computes"
+	"github.com/ebb-compute/ebb/internal/app/deployments"
 	"github.com/ebb-compute/ebb/internal/app/jobs"
 	"github.com/ebb-compute/ebb/internal/app/resources"
 	"github.com/ebb-compute/ebb/internal/app/workspaces"
@@ -62,6 +63,7 @@ type server struct {
 	jobs          *jobs.Service
 	assets        *assets.Service
 	accounts      *accounts.Service
+	deployments   *deployments.Service
 }
 
 // open opens the data folder, makes on the first start what a server needs, and
@@ -132,6 +134,7 @@ func (s *server) services() {
 	s.authorization = &authorization.Service{Store: s.store, Now: s.clock.Now, NewID: newID}
 	s.resources = &resources.Service{Store: s.store, Groups: s.workspaces, Now: s.clock.Now, NewID: newID}
 	s.computes = &computes.Service{Store: s.store, Workspaces: s.workspaces, Now: s.clock.Now, NewID: newID, Log: s.log}
+	s.deployments = &deployments.Service{Store: s.store, Scopes: s.workspaces, Secrets: s.keys, Now: s.clock.Now, NewID: newID, Log: s.log}
 	s.jobs = &jobs.Service{Store: s.store, Now: s.clock.Now, NewID: newID, Log: s.log}
 	s.accounts = &accounts.Service{Store: s.store, Workspaces: s.workspaces, Deriver: s.keys, Now: s.clock.Now}
 	s.assets = &assets.Service{Store: s.store, Files: files, Secrets: s.keys, Now: s.clock.Now, NewID: newID}
@@ -184,6 +187,8 @@ func (s *server) handler(ctx context.Context, url string) (http.Handler, error) 
 	mgmt.RegisterJobs(rt, mgmt.JobServices{Jobs: s.jobs, Assets: s.assets})
 	mgmt.RegisterAccounts(rt, s.accounts)
 	mgmt.RegisterAssets(rt, mgmt.AssetServices{Jobs: s.jobs, Assets: s.assets, Accounts: s.accounts, Keys: s.keys, Now: s.clock.Now})
+	s.deployments.Calls = mgmt.Inside{Router: router}
+	mgmt.RegisterDeployments(rt, s.deployments)
 	files := data.Store{Blobs: s.blobs}
 	data.Register(rt, data.Services{Jobs: s.jobs, Assets: s.assets, Blobs: files, Keys: s.keys, Now: s.clock.Now})
 	broker := &exec.Broker{}

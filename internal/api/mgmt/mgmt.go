@@ -134,9 +134,6 @@ func registerNotBuilt(reg arm.Registrar) {
 			arm.NotBuilt(reg, prefix+workspacePath+"/"+n.segment, n.feature)
 		}
 	}
-	for _, scope := range []string{subPath, groupPath} {
-		arm.NotBuilt(reg, scope+"/providers/Microsoft.Resources/deployments", "Template deployments (Microsoft.Resources)")
-	}
 	arm.NotBuilt(reg, groupPath+providerPath+"/registries", "Registries")
 	arm.NotBuilt(reg, subPath+providerPath+"/registries", "Registries")
 	arm.NotBuilt(reg, groupPath+"/exportTemplate", "Export of templates")

@@ -352,7 +352,6 @@ func TestRequests(t *testing.T) {
 		"role assignments":               {200, "GET", s.sub + "/providers/Microsoft.Authorization/roleAssignments", "", ""},
 		"a network":                      {400, "PUT", s.sub + "/resourceGroups/ebb/providers/Microsoft.Network/virtualNetworks/v", "{}", "LocationRequired"},
 		"an identity":                    {404, "GET", s.sub + "/resourceGroups/ebb/providers/Microsoft.ManagedIdentity/userAssignedIdentities/i", "", "ResourceNotFound"},
-		"a deployment":                   {400, "PUT", s.sub + "/resourceGroups/ebb/providers/Microsoft.Resources/deployments/d", "{}", "NotImplemented"},
 		"an online endpoint":             {400, "GET", s.ws + "/onlineEndpoints/e", "", "NotImplemented"},
 	} {
 		t.Run(name, func(t *testing.T) {

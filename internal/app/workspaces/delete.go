@@ -26,6 +26,7 @@ type Files interface {
 // (A test compares them with those of package row.)
 var within = []row.Kind{
 	row.Experiment, row.Environment, row.Asset, row.Snapshot, row.Artifact, row.Metric, row.Compute, row.Resource, row.Lock, row.Assignment,
+	row.Deployment, row.DeploymentContent, row.DeploymentOperation,
 }
 
 // outside are the kinds that go another way, or stay.

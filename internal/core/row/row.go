@@ -31,8 +31,15 @@ const (
 	Snapshot      Kind = "snapshot"      // a tree of code; ID: workspace id + "/snapshots/" + guid
 	Artifact      Kind = "artifact"      // a file of a run; ID: container + "/" + path; Parent: container (dcid.<run id>)
 	Metric        Kind = "metric"        // one logged value or row; Parent: run's document id; Sort: order of arrival
+	Deployment    Kind = "deployment"    // ID: ARM id; Parent: the scope's; Sort: time it was asked for
 	Event         Kind = "event"         // activity log; Parent: ARM id it is about; Sort: time
 	Datum         Kind = "datum"         // one of a kind: clock, installation, credentials; ID: its name
+)
+
+// Kinds of what belongs to a deployment.
+const (
+	DeploymentContent   Kind = "deployment.content"   // template and parameters, sealed; ID: the deployment's
+	DeploymentOperation Kind = "deployment.operation" // ID: deployment's + "/operations/" + id; Parent: deployment's
 )
 
 // Kinds with a type of their own in core. Hot: the live ones are held in memory.
