@@ -202,6 +202,50 @@ func TestTerraformCluster(t *testing.T) {
 	}
 }
 
+// TestTerraformInstance is the same for azurerm_machine_learning_compute_instance,
+// which has nothing that changes in place.
+func TestTerraformInstance(t *testing.T) {
+	t.Parallel()
+	w := newWire(t, testkit.Serve(t))
+	const inner = "properties.properties."
+	for name, c := range map[string]struct {
+		put  string
+		read map[string]any
+	}{
+		"the least": {
+			`{"location":"westus2","properties":{"computeType":"ComputeInstance","computeLocation":"westus2","disableLocalAuth":false,"properties":{"vmSize":"STANDARD_DS2_V2","enableNodePublicIp":true,"sshSettings":{"sshPublicAccess":"Disabled"}}}}`,
+			map[string]any{inner + "vmSize": "STANDARD_DS2_V2", inner + "enableNodePublicIp": true, inner + "sshSettings.sshPublicAccess": "Disabled", "properties.disableLocalAuth": false, "properties.description": nil},
+		},
+		"with all": {
+			`{"location":"westus2","tags":{"team":"a"},"identity":{"type":"SystemAssigned"},"properties":{"computeType":"ComputeInstance","computeLocation":"westus2","description":"d","disableLocalAuth":true,"properties":{"vmSize":"STANDARD_DS3_V2","enableNodePublicIp":false,"computeInstanceAuthorizationType":"personal","personalComputeInstanceSettings":{"assignedUser":{"objectId":"o","tenantId":"t"}},"sshSettings":{"sshPublicAccess":"Enabled","adminPublicKey":"` + sshKey + `"},"subnet":{"id":"` + w.group + `/providers/Microsoft.Network/virtualNetworks/v/subnets/s"}}}}`,
+			map[string]any{
+				inner + "vmSize": "STANDARD_DS3_V2", inner + "enableNodePublicIp": false, inner + "computeInstanceAuthorizationType": "personal", "tags.team": "a", "identity.type": "SystemAssigned",
+				inner + "personalComputeInstanceSettings.assignedUser.objectId": "o", inner + "personalComputeInstanceSettings.assignedUser.tenantId": "t", inner + "sshSettings.adminPublicKey": sshKey,
+				inner + "subnet.id": w.group + "/providers/Microsoft.Network/virtualNetworks/v/subnets/s", "properties.description": "d", "properties.disableLocalAuth": true,
+			},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			at := w.ws + "/computes/tf-ci" + azurerm
+			w.want(404, "GET", at, "")
+			if op := w.settled(w.want(201, "PUT", at, c.put)); op.at("status") != "Succeeded" {
+				t.Fatalf("apply: %s", op.raw)
+			}
+			got := w.want(200, "GET", at, "")
+			for path, want := range c.read {
+				if got.at(path) != want {
+					t.Errorf("%s is %v, want %v: the plan is not empty", path, got.at(path), want)
+				}
+			}
+			if got.at("properties.computeType") != "ComputeInstance" || got.at("properties.provisioningState") != "Succeeded" || got.at(inner+"state") != "Running" {
+				t.Errorf("after apply: %s", got.raw)
+			}
+			w.settled(w.want(202, "DELETE", at+"&underlyingResourceAction=Delete", ""))
+			w.want(404, "GET", at, "")
+		})
+	}
+}
+
 // TestTerraformPassword: a password is kept nowhere, so that a cluster declared
 // with ssh.admin_password is planned anew each time (docs/clients/terraform.md).
 func TestTerraformPassword(t *testing.T) {
