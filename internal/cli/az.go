@@ -65,16 +65,24 @@ func (a *app) az(ctx context.Context, args []string) error {
 	if err := makeAzDir(dir, f); err != nil {
 		return err
 	}
-	if len(args) == 1 && args[0] == "login" {
+	if args[0] == "login" && !saysHow(args) {
 		// The password goes by a file: an argument can be read by anybody.
 		secret := filepath.Join(dir, "ebb-secret")
 		if err := os.WriteFile(secret, []byte(f.ClientSecret), 0o600); err != nil {
 			return err
 		}
 		defer os.Remove(secret)
-		args = []string{"login", "--service-principal", "--username", f.ClientID, "--password", "@" + secret, "--tenant", f.TenantID}
+		args = append(args, "--service-principal", "--username", f.ClientID, "--password", "@"+secret, "--tenant", f.TenantID)
 	}
 	return a.exec(append([]string{path}, args...), field{"AZURE_CONFIG_DIR", dir})
+}
+
+// saysHow reports whether a login is by a way of its own.
+func saysHow(args []string) bool {
+	return slices.ContainsFunc(args, func(word string) bool {
+		flag, _, _ := strings.Cut(word, "=")
+		return slices.Contains([]string{"--service-principal", "--username", "-u", "--identity", "-i", "--use-device-code", "--tenant", "-t", "--help", "-h"}, flag)
+	})
 }
 
 // azHere does what is about az ml itself: its extension, and its defaults.
