@@ -123,10 +123,13 @@ func writeDefaults(path string, values map[string]string) error {
 // azDefaults is what az would take where -g and -w are not given: variables,
 // then its configuration, then the config.json that is nearest.
 func (a *app) azDefaults(f *client.File) {
-	if near, ok := nearestConfig(); ok {
+	near, path, ok := nearestConfig()
+	if ok {
+		a.from = path
 		f.SubscriptionID, f.ResourceGroup, f.WorkspaceName = near.Subscription, near.Group, near.Workspace
 	}
-	configured := readDefaults(filepath.Join(a.azConfigDir(*f), "config"))
+	file := filepath.Join(a.azConfigDir(*f), "config")
+	configured := readDefaults(file)
 	for _, d := range []struct {
 		into          *string
 		variable, key string
@@ -135,37 +138,37 @@ func (a *app) azDefaults(f *client.File) {
 		{&f.WorkspaceName, "AZURE_DEFAULTS_WORKSPACE", "workspace"},
 	} {
 		if v := configured[d.key]; v != "" {
-			*d.into = v
+			*d.into, a.from = v, file
 		}
 		if v := a.getenv(d.variable); v != "" {
-			*d.into = v
+			*d.into, a.from = v, d.variable
 		}
 	}
 }
 
 // nearestConfig is the config.json that the SDKs would find from here: in this
 // folder or one above it, there also in .azureml or aml_config.
-func nearestConfig() (workspaceConfig, bool) {
+func nearestConfig() (c workspaceConfig, path string, found bool) {
 	dir, err := os.Getwd()
 	if err != nil {
-		return workspaceConfig{}, false // a folder that was removed has none
+		return c, "", false // a folder that was removed has none
 	}
 	for {
 		for _, below := range []string{".azureml", "aml_config", "."} {
-			path := filepath.Join(dir, below, "config.json")
+			path = filepath.Join(dir, below, "config.json")
 			b, err := os.ReadFile(path)
 			if err != nil {
 				continue
 			}
-			var c workspaceConfig
+			c = workspaceConfig{}
 			if json.Unmarshal(b, &c) != nil || slices.Contains([]string{c.Subscription, c.Group, c.Workspace}, "") {
 				continue // some other program's
 			}
-			return c, true
+			return c, path, true
 		}
 		up := filepath.Dir(dir)
 		if up == dir {
-			return workspaceConfig{}, false
+			return c, "", false
 		}
 		dir = up
 	}

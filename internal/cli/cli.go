@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -54,6 +55,7 @@ type app struct {
 
 	ml       bool                        // "ebb ml", where az's defaults hold
 	shape    func(client.Compute) object // in which computes are shown; nil: v2's
+	from     string                      // where az's defaults were found, if any were
 	metadata string                      // file that what is shown goes to, besides
 
 	entered bool     // a command's own code was reached: errors before are of usage
@@ -271,6 +273,9 @@ func (a *app) explain(err error) string {
 		if words, ok := shortened(e); ok {
 			return words
 		}
+		if a.from != "" && a.workspace == "" && slices.Contains(noPlace, e.Code) {
+			return err.Error() + "\nThe workspace was not named here but by " + a.from + "; -w, -g and --subscription name another."
+		}
 	}
 	if e, ok := errors.AsType[*client.Error](err); ok && e.RequestID != "" && e.Status >= 500 {
 		return err.Error() + "\nThe server's log has more under request " + e.RequestID + "."
@@ -280,6 +285,9 @@ func (a *app) explain(err error) string {
 	}
 	return err.Error()
 }
+
+// noPlace are the codes that say that a workspace, or what it is in, is not there.
+var noPlace = []string{"ResourceNotFound", "ResourceGroupNotFound", "SubscriptionNotFound", "InvalidSubscriptionId", "WorkspaceNotFound"}
 
 func (a *app) getenv(key string) string {
 	value := ""

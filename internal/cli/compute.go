@@ -44,7 +44,8 @@ func (a *app) computeCommand() *cobra.Command {
 	}
 	cmd.AddCommand(a.computeCreate(), a.computeList(), a.computeShow(), a.computeUpdate(), a.computeDelete(), a.computeNodes(),
 		a.sizeList("list-sizes", "ebb compute list-sizes"), a.usageOf("list-usage", "ebb compute list-usage"),
-		a.computeAttach(), a.computeDetach(), a.computePower("start"), a.computePower("stop"), a.computePower("restart"))
+		a.computeAttach(), a.computeDetach(), a.computePower("start"), a.computePower("stop"), a.computePower("restart"),
+		notBuiltCommand("az ml compute", "connect-ssh", "SSH connections to computes"), notBuiltCommand("az ml compute", "enable-sso", "Sign-ins to computes"))
 	return cmd
 }
 

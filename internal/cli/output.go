@@ -86,7 +86,9 @@ var formats = []string{"table", "json", "jsonc", "yaml", "yamlc", "tsv", "none"}
 func (a *app) checkOutput() error {
 	switch {
 	case a.output == "" && a.ml:
-		a.output = "json"
+		if a.output = a.getenv("AZURE_CORE_OUTPUT"); !slices.Contains(formats, a.output) { // az's variable
+			a.output = "json"
+		}
 	case a.output == "":
 		a.output = "table"
 	case !slices.Contains(formats, a.output):
