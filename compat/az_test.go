@@ -50,3 +50,11 @@ func TestAzGuide(t *testing.T) {
 		t.Errorf("%d blocks were run; the page has 2 recipes", ran)
 	}
 }
+
+// TestManagedIdentity asks for tokens as azure-identity does where "ebb env
+// --identity" was said.
+func TestManagedIdentity(t *testing.T) {
+	t.Parallel()
+	u := newUser(t, testkit.Serve(t, testkit.OnPath()))
+	u.do("identity", "sh", "-ec", `eval "$(ebb env --identity)"; exec "$0" "$1"`, ready(t, "venv", "v2"), path("identity", "01_managed.py"))
+}

@@ -128,6 +128,9 @@ func TestCommands(t *testing.T) {
 		"status shows what is not over":          {[]string{"status"}, 0, "1 jobs waiting or running, 0 completed, 1 failed", ""},
 		"version":                                {[]string{"version"}, 0, "ebb 1.2.3", ""},
 		"another workspace is asked for":         {[]string{"compute", "list", "-w", "other"}, 3, "", "ERROR: "},
+		"the endpoint of identities":             {[]string{"env", "--identity"}, 0, "/msi/token'\n", ""},
+		"no secret beside the endpoint's":        {[]string{"env", "--identity"}, 0, "unset AZURE_CLIENT_SECRET\n", ""},
+		"a device without its code":              {[]string{"device", "approve"}, 2, "", "which code?"},
 		"exec without a command":                 {[]string{"exec"}, 2, "", "what is to be run?"},
 		"exec of what is not there":              {[]string{"exec", "--", "no-such-command"}, 127, "", "command not found"},
 	} {

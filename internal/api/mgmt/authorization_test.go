@@ -165,5 +165,9 @@ func TestGraph(t *testing.T) {
 	s.want(200, "GET", "/v1.0/servicePrincipals/"+id, "")
 	s.want(404, "GET", "/v1.0/users/"+id, "")
 	s.want(400, "GET", "/v1.0/me", "")
-	s.want(400, "GET", "/v1.0/sites", "")
+	for _, c := range [][2]string{{"GET", "/v1.0/sites"}, {"POST", "/v1.0/applications"}, {"DELETE", "/v1.0/users/" + id}} {
+		if a := s.want(400, c[0], c[1], "{}"); at(a.body, "error.code") != "NotImplemented" {
+			t.Errorf("%s %s: %s", c[0], c[1], a.raw)
+		}
+	}
 }

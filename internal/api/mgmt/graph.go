@@ -27,6 +27,12 @@ func registerGraph(reg arm.Registrar, h graphRoutes) {
 		reg.Handle("GET /v1.0/"+none, h.none)
 		reg.Handle("GET /v1.0/"+none+"/{id}", h.unknown)
 	}
+	for _, kind := range []string{"servicePrincipals", "applications", "users", "groups"} {
+		reg.Handle("POST /v1.0/"+kind, later("Making principals with Microsoft Graph"))
+		for _, method := range []string{"PATCH", "DELETE"} {
+			reg.Handle(method+" /v1.0/"+kind+"/{id}", later("Changing principals with Microsoft Graph"))
+		}
+	}
 	arm.NotBuilt(reg, "/v1.0/{rest...}", "This part of Microsoft Graph")
 	arm.NotBuilt(reg, "/beta/{rest...}", "The beta of Microsoft Graph")
 }
@@ -143,4 +149,11 @@ func (h graphRoutes) none(_ http.ResponseWriter, r *http.Request) (int, any, err
 
 func (h graphRoutes) unknown(_ http.ResponseWriter, r *http.Request) (int, any, error) {
 	return 0, nil, missingObject(r.PathValue("id"))
+}
+
+// later answers by name for what is not built.
+func later(feature string) arm.Handler {
+	return func(http.ResponseWriter, *http.Request) (int, any, error) {
+		return 0, nil, fault.Coded(fault.Unsupported, "NotImplemented", "", "%s is not part of Ebb yet.", feature)
+	}
 }

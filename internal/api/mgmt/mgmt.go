@@ -137,6 +137,9 @@ func registerNotBuilt(reg arm.Registrar) {
 	arm.NotBuilt(reg, groupPath+providerPath+"/registries", "Registries")
 	arm.NotBuilt(reg, subPath+providerPath+"/registries", "Registries")
 	arm.NotBuilt(reg, groupPath+"/exportTemplate", "Export of templates")
+	for _, move := range []string{"/moveResources", "/validateMoveResources"} {
+		arm.NotBuilt(reg, groupPath+move, "Moving resources to another group")
+	}
 }
 
 // query returns a query parameter in lower case.
