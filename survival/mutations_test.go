@@ -141,6 +141,7 @@ func notEnvelope(a answer) string {
 // wantCalm checks that a server is as well as it was before.
 func (s *scene) wantCalm() {
 	s.t.Helper()
+	s.home()
 	clusters, err := client.Collect(s.c.Computes().All(s.t.Context()))
 	if err != nil {
 		s.t.Fatalf("list clusters: %v", err)
@@ -160,4 +161,21 @@ func (s *scene) wantCalm() {
 	s.t.Logf("%d clusters were made; the server holds %d MB", len(clusters), testkit.Memory(s.PID())>>20)
 	s.until("its memory to be sane", func() bool { return testkit.Memory(s.PID()) < sane })
 	newScene(s.world, "b").wantGood()
+}
+
+// home makes the group and the workspace anew: a spoilt request may have asked for
+// their end, with all that is in them, and then that was right.
+func (s *scene) home() {
+	s.t.Helper()
+	f := s.c.File()
+	group := "/subscriptions/" + f.SubscriptionID + "/resourceGroups/" + f.ResourceGroup
+	for _, path := range []string{group, group + "/providers/Microsoft.MachineLearningServices/workspaces/" + f.WorkspaceName} {
+		if _, err := s.c.Do(s.t.Context(), "GET", path, nil, nil); !client.IsNotFound(err) {
+			continue
+		}
+		s.until("what is being deleted to be gone", func() bool {
+			_, err := s.c.Do(s.t.Context(), "PUT", path, map[string]any{"location": "westus2"}, nil)
+			return err == nil
+		})
+	}
 }
