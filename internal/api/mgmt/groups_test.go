@@ -102,6 +102,13 @@ func TestWorkspaceWrites(t *testing.T) {
 		}
 	}
 	s.want(204, "DELETE", ws+"x", "")
+	for word, flag := range map[string]bool{"true": true, "False": false} { // a template's parameter of type string
+		made := s.want(200, "PUT", ws+word, `{"location":"eastus","properties":{"hbiWorkspace":"`+word+`"}}`)
+		if at(made.body, "properties.hbiWorkspace") != flag {
+			t.Errorf("hbiWorkspace of %q: %s", word, made.raw)
+		}
+	}
+	s.want(400, "PUT", ws+"x", `{"location":"eastus","properties":{"hbiWorkspace":"perhaps"}}`)
 	s.want(202, "DELETE", ws, "")
 	if a := s.want(200, "GET", ws, ""); at(a.body, "properties.provisioningState") != "Deleting" {
 		t.Errorf("a workspace that goes: %s", a.raw)

@@ -377,8 +377,11 @@ func checkProperties(out map[string]any) error {
 		}
 	}
 	for _, k := range []string{"hbiWorkspace", "v1LegacyMode"} {
-		if out[k] == nil {
+		switch word, _ := out[k].(string); {
+		case out[k] == nil, strings.EqualFold(word, "false"): // SDK v2's own template writes a word
 			out[k] = false
+		case strings.EqualFold(word, "true"):
+			out[k] = true
 		}
 		if _, ok := out[k].(bool); !ok {
 			return invalid("properties."+k, "The property '%s' must be true or false.", k)
