@@ -32,6 +32,9 @@ var guides = map[string]struct {
 		gosdk(u.t, path("gosdk"), filepath.Join(u.t.TempDir(), "gosdk"))
 		return caches(u.t)
 	}},
+	"arm-templates": {1, func(u *user) []string {
+		return []string{"PATH=" + filepath.Dir(ready(u.t, "venv", "az")) + ":" + os.Getenv("PATH")}
+	}},
 	"storage": {1, func(u *user) []string {
 		return []string{"PATH=" + filepath.Dir(ready(u.t, "venv", "v2")) + ":" + os.Getenv("PATH")}
 	}},
@@ -60,7 +63,7 @@ func TestGuide(t *testing.T) {
 			for _, block := range strings.Split(string(text), "\n```")[1:] {
 				kind, code, _ := strings.Cut(block, "\n")
 				switch kind {
-				case "python", "go", "js":
+				case "python", "go", "js", "json":
 					name, _, _ := strings.Cut(code, "\n")
 					name = filepath.Base(strings.TrimSpace(strings.TrimLeft(name, "#/")))
 					if err := os.WriteFile(filepath.Join(u.dir, name), []byte(code), 0o600); err != nil {
