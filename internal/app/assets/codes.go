@@ -100,9 +100,6 @@ func (s *Service) filesAt(ctx context.Context, w Place, uri string) ([]File, err
 	if err != nil {
 		return nil, err
 	}
-	if _, ok := armid.AccountOfContainer(at.Container); !ok || at.Account != armid.Account(w.GUID) {
-		return nil, bad("The address %.300q does not lie in this workspace's storage account.", uri)
-	}
 	at.Path = strings.Trim(at.Path, "/")
 	blobs, err := s.Files.List(ctx, at.Container+"/"+at.Path)
 	if err != nil {
@@ -161,5 +158,13 @@ func (s *Service) CodeOf(ctx context.Context, w Place, id string) (guid string, 
 	if errors.Is(err, fault.NotFound) {
 		return "", fault.Coded(fault.Invalid, "CodeNotFound", "properties.codeId", "The code asset %.300q was not found in this workspace.", id)
 	}
-	return a.Snapshot, err
+	if err != nil {
+		return "", err
+	}
+	if _, err := s.Snapshot(ctx, w, a.Snapshot); errors.Is(err, fault.NotFound) {
+		return "", fault.Coded(fault.Invalid, "CodeNotFound", "properties.codeId", "The files of the code asset %s:%s are gone: no job had used them for as long as the server keeps them. Upload the code again.", a.Name, a.Version)
+	} else if err != nil {
+		return "", err
+	}
+	return a.Snapshot, nil
 }

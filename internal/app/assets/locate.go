@@ -187,8 +187,13 @@ func inRun(w Place, run string, words []string, uri string) (Location, error) {
 	return within(w.ArtifactContainer(), "ExperimentRun/dcid."+run+"/"+strings.Join(words, "/"), w, uri)
 }
 
-// within is a place in a container of the workspace's own.
+// within is a place in a container of the workspace's own. The logs of jobs have
+// an address of their own; containers that somebody made in the workspace's
+// account lie elsewhere in the blob store.
 func within(container, at string, w Place, uri string) (Location, error) {
+	if account, ok := armid.AccountOfContainer(container); !ok || account != armid.Account(w.GUID) || strings.HasPrefix(container, "logs-") {
+		return Location{}, fault.Coded(fault.Unsupported, "NotImplemented", uri, "The container %.80q is not one that the workspace came with. Jobs and assets read those only, as datastores name them.", container)
+	}
 	folder := at == "" || strings.HasSuffix(at, "/")
 	if clean := path.Clean("/" + at); clean != "/"+strings.TrimSuffix(at, "/") && at != "" {
 		return Location{}, badAddress(uri, "has empty or relative segments in its path")

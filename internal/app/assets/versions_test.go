@@ -107,6 +107,9 @@ func TestCodeIsFoundByItsContent(t *testing.T) {
 	if found, _, err := s.VersionsOf(t.Context(), place, assets.Codes, "one", assets.Filter{Hash: "abc"}); err != nil || len(found) != 0 {
 		t.Errorf("by hash, its files gone: %+v, %v", found, err)
 	}
+	if _, err := s.CodeOf(t.Context(), place, "one:1"); !errors.Is(err, fault.Invalid) || !strings.Contains(err.Error(), "Upload the code again") {
+		t.Errorf("a job of it: %v", err)
+	}
 }
 
 func TestCodeOfOneFile(t *testing.T) {
@@ -372,7 +375,6 @@ func TestLocate(t *testing.T) {
 		"https://" + account + ".blob.core.windows.net/" + box + "/x":         box + "/x",
 		"https://127.0.0.1:8443/" + account + "/" + box + "/x/":               box + "/x/",
 		"https://" + account + ".blob.core.x@localhost:1/" + box + "/x?sig=1": box + "/x",
-		"https://" + account + ".blob.core.windows.net/mine/x":                "mine/x",
 		"wasbs://" + box + "@" + account + ".blob.core.windows.net/x":         box + "/x",
 	} {
 		got, err := s.Locate(t.Context(), place, uri)
@@ -391,10 +393,12 @@ func TestLocate(t *testing.T) {
 		"azureml:nothing:1":                 "not found",
 		"azureml:d@newest":                  "latest",
 		"azureml:d:2":                       "Version \"2\"",
-		"azureml://registries/azureml/models/m/versions/1":               "Registries",
-		"azureml://locations/westus2/workspaces/other/data/d/versions/1": "another workspace",
-		"azureml://jobs/j/outputs/model":                                 "named outputs",
-		"https://theirs.blob.core.windows.net/c/x":                       "theirs",
+		"azureml://registries/azureml/models/m/versions/1":                        "Registries",
+		"azureml://locations/westus2/workspaces/other/data/d/versions/1":          "another workspace",
+		"azureml://jobs/j/outputs/model":                                          "named outputs",
+		"https://" + account + ".blob.core.windows.net/mine/x":                    "came with",
+		"https://" + account + ".blob.core.windows.net/logs-" + place.GUID + "/x": "came with",
+		"https://theirs.blob.core.windows.net/c/x":                                "theirs",
 		"https://":                           "not an address",
 		"s3://b/x":                           "scheme",
 		"a/b/c":                              "neither",
