@@ -43,6 +43,7 @@ func newScene(w *world, n string) *scene {
 	s.arm()
 	s.history()
 	s.files()
+	s.assets()
 	s.logins()
 	s.agents()
 	return s

@@ -37,10 +37,25 @@ func (m *mutator) spoil(r raw) raw {
 			m.content(&r)
 		}
 	}
-	if r.method == "DELETE" && strings.Contains(r.target, "computes/cpu-") {
-		r.method = "PATCH" // what most of the good requests are about stays
+	if r.method == "DELETE" && lasting(r.target) {
+		r.method = "PATCH"
 	}
 	return r
+}
+
+// lasting reports whether a target is what most of the good requests are about:
+// the group, the workspace, or a cluster with jobs. Those stay.
+func lasting(target string) bool {
+	path, _, _ := strings.Cut(target, "?")
+	if plain, err := url.PathUnescape(path); err == nil {
+		path = plain
+	}
+	parts := strings.FieldsFunc(strings.ToLower(path), func(r rune) bool { return r == '/' })
+	if len(parts) < 2 {
+		return false
+	}
+	kind, name := parts[len(parts)-2], parts[len(parts)-1]
+	return kind == "resourcegroups" || kind == "workspaces" || kind == "computes" && strings.HasPrefix(name, "cpu-")
 }
 
 func pick[T any](m *mutator, list ...T) T { return list[m.IntN(len(list))] }

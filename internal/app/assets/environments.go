@@ -275,6 +275,9 @@ func (s *Service) Environments(ctx context.Context, w Place, after string) ([]ma
 			continue // every version is deleted, or was made by the way
 		}
 		env, err := s.version(ctx, w, h.Name, h.Version)
+		if errors.Is(err, fault.NotFound) {
+			continue // deleted meanwhile
+		}
 		if err != nil {
 			return nil, "", fmt.Errorf("read environment %s: %w", h.Name, err)
 		}
