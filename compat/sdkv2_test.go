@@ -2,6 +2,7 @@ package compat_test
 
 import (
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/ebb-compute/ebb/internal/testkit"
@@ -29,5 +30,18 @@ func TestSDKv2CustomCloud(t *testing.T) {
 			u := newUser(t, testkit.Serve(t, testkit.OnPath()))
 			u.do("03_assets.py", "sh", "-ec", `eval "$(ebb env `+recipe+`)"; unset AZUREML_CURRENT_CLOUD; exec "$0" "$1"`, ready(t, "venv", "v2"), path("sdkv2", "03_assets.py"))
 		})
+	}
+}
+
+// TestSDKsTogether takes turns: what one SDK registers is the other's, too.
+func TestSDKsTogether(t *testing.T) {
+	t.Parallel()
+	u := newUser(t, testkit.Serve(t))
+	for _, file := range scripts(t, "together") {
+		interpreter := python(t)
+		if strings.HasSuffix(file, "_v2.py") {
+			interpreter = ready(t, "venv", "v2")
+		}
+		u.do(file, testkit.Binary(t), "exec", "--", interpreter, file)
 	}
 }

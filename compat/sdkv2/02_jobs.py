@@ -7,10 +7,11 @@ import pathlib
 import time
 from contextlib import redirect_stdout
 
-from azure.ai.ml import MLClient, command, load_job
+from azure.ai.ml import MLClient, command, dsl, load_job
 from azure.ai.ml.constants import ListViewType
 from azure.ai.ml.entities import AmlCompute, Environment
 from azure.ai.ml.exceptions import JobException
+from azure.ai.ml.sweep import Choice
 from azure.core.exceptions import HttpResponseError, ResourceNotFoundError
 from azure.identity import DefaultAzureCredential
 
@@ -147,11 +148,31 @@ pathlib.Path("job.yml").write_text(
 yaml = ml.jobs.create_or_update(load_job("job.yml"))
 assert "from YAML" in stream(yaml.name)
 
-# Mistakes are named.
+# Mistakes are named, and what is not built.
+trial = command(command="echo ${{inputs.x}}", inputs={"x": 1}, environment="plain@latest", compute="cpu")
+
+
+def sweep():
+    job = trial(x=Choice([1, 2])).sweep(compute="cpu", sampling_algorithm="random", primary_metric="m", goal="maximize")
+    job.set_limits(max_total_trials=2)
+    return ml.jobs.create_or_update(job)
+
+
+@dsl.pipeline(compute="cpu")
+def steps():
+    trial(x=2)
+
+
 for words, make in {
     "nope": lambda: submit(compute="nope"),
     "missing": lambda: submit(environment="missing:9"),
     "5 nodes": lambda: submit(instance_count=5),
+    "jobs of type Sweep": sweep,
+    "jobs of type Pipeline": lambda: ml.jobs.create_or_update(steps()),
+    "Online endpoints": lambda: list(ml.online_endpoints.list()),
+    "Batch endpoints": lambda: list(ml.batch_endpoints.list()),
+    "Schedules": lambda: list(ml.schedules.list()),
+    "Registries": lambda: list(ml.registries.list()),
 }.items():
     try:
         make()
