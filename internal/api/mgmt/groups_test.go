@@ -103,7 +103,7 @@ func TestWorkspaceWrites(t *testing.T) {
 	}
 	s.want(204, "DELETE", ws+"x", "")
 	for word, flag := range map[string]bool{"true": true, "False": false} { // a template's parameter of type string
-		made := s.want(200, "PUT", ws+word, `{"location":"eastus","properties":{"hbiWorkspace":"`+word+`"}}`)
+		made := s.want(200, "PUT", ws+word+"?api-version=2024-10-01-preview", `{"location":"eastus","properties":{"hbiWorkspace":"`+word+`"}}`)
 		if at(made.body, "properties.hbiWorkspace") != flag {
 			t.Errorf("hbiWorkspace of %q: %s", word, made.raw)
 		}
