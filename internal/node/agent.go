@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"runtime"
 	"runtime/debug"
 	"slices"
 	"sync"
@@ -39,6 +40,9 @@ func Main(args []string) int {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
 	defer stop()
 	signal.Ignore(syscall.SIGHUP, syscall.SIGPIPE)
+	// An agent waits for disks and for the server. With more than one it spends a
+	// quarter of its time on looking which of its threads has nothing to do.
+	runtime.GOMAXPROCS(1)
 	if err := serve(ctx, args[0], log); err != nil {
 		log.Error("agent ended", "dir", args[0], "err", err)
 		return 1
