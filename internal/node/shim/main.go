@@ -263,6 +263,11 @@ func (a *attempt) release() (oom int) {
 	}
 	if a.group != nil {
 		oom = a.group.OOMKills()
+	}
+	if a.thread != nil {
+		a.thread.end()
+	}
+	if a.group != nil {
 		_ = a.group.Remove()
 	}
 	if a.user != nil {

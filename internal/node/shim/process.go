@@ -22,23 +22,13 @@ import (
 func (a *attempt) start() error {
 	t := newThread()
 	a.thread = t
-	var leave func()
 	entered := make(chan error, 1)
-	go func() {
-		var err error
-		leave, err = a.enterGroup(t.tid)
-		entered <- err
-	}()
+	go func() { entered <- a.enterGroup(t.tid) }()
 	err := a.prepare()
 	if err == nil {
 		err = t.do(a.spec.World.Enter)
 	}
-	err = errors.Join(<-entered, err)
-	if leave != nil {
-		// We must not be in the group that we kill, nor keep it from being removed.
-		defer leave()
-	}
-	if err != nil {
+	if err = errors.Join(<-entered, err); err != nil {
 		return err
 	}
 	// A sweep needs these should we die; after a power cut nobody does.
@@ -92,21 +82,33 @@ func (a *attempt) prepare() (err error) {
 	return nil
 }
 
-// enterGroup makes the attempt's group and puts a thread into it.
-func (a *attempt) enterGroup(tid int) (leave func(), err error) {
+// enterGroup makes the attempt's group and puts a thread into it, for good: what
+// the thread starts is in it.
+func (a *attempt) enterGroup(tid int) (err error) {
+	lim := a.spec.Limits
+	if lim.PIDs > 0 && a.spec.Users != "" && a.spec.Cgroups.Version != 2 {
+		// Each group that a thread enters makes it wait for all CPUs. A user that is
+		// the job's alone can be counted without one.
+		n := unix.Rlimit{Cur: uint64(lim.PIDs), Max: uint64(lim.PIDs)}
+		if err := unix.Setrlimit(unix.RLIMIT_NPROC, &n); err != nil {
+			return fmt.Errorf("limit processes: %w", err)
+		}
+		lim.PIDs = 0
+	}
 	if a.spec.Cgroups.Version == 0 {
-		return nil, nil
+		return nil
 	}
 	name := sha256.Sum256([]byte(a.dir))
-	if a.group, err = cgroup.Make(a.spec.Cgroups, hex.EncodeToString(name[:8]), a.spec.Limits); err != nil {
-		return nil, err
+	if a.group, err = cgroup.Make(a.spec.Cgroups, hex.EncodeToString(name[:8]), lim); err != nil {
+		return err
 	}
 	return a.group.Enter(tid)
 }
 
 // thread is an OS thread that is spoiled for anything but one job: it is in the
-// job's world, so that one fork is enough. It lives as long as we do, since the
-// kernel kills the process (PDEATHSIG) when the thread that forked it dies.
+// job's world and control group, so that one fork is enough. It lives as long as
+// the job, since the kernel kills the process (PDEATHSIG) when the thread that
+// forked it dies.
 type thread struct {
 	tid  int
 	work chan func() error
@@ -117,15 +119,25 @@ func newThread() *thread {
 	t := &thread{work: make(chan func() error), done: make(chan error)}
 	tid := make(chan int)
 	go func() {
-		runtime.LockOSThread() // never unlocked
+		runtime.LockOSThread() // never unlocked: it ends with this goroutine
+		if unix.Gettid() == os.Getpid() {
+			// The main thread cannot end. While it is held here, another is found.
+			defer runtime.UnlockOSThread()
+			*t = *newThread()
+			tid <- t.tid
+			return
+		}
 		tid <- unix.Gettid()
-		for f := range t.work { // never closed
+		for f := range t.work {
 			t.done <- f()
 		}
 	}()
 	t.tid = <-tid
 	return t
 }
+
+// end lets the thread end, and with it what it had of the world and of the group.
+func (t *thread) end() { close(t.work) }
 
 func (t *thread) do(f func() error) error {
 	t.work <- f

@@ -219,13 +219,6 @@ func (a *attempt) admit(w *Visitor) (pid int, err error) {
 	attr := a.attr(fds[:])
 	attr.Env = append(over(a.spec.Env, v.Env), marker+"="+a.dir)
 	attr.Sys.Setctty = v.Terminal // descriptor 0, being Ctty's zero
-	leave := func() {}
-	if a.group != nil {
-		if leave, err = a.group.Enter(a.thread.tid); err != nil {
-			return 0, err
-		}
-	}
-	defer leave()
 	a.visitors.mu.Lock()
 	defer a.visitors.mu.Unlock()
 	if err := a.thread.do(func() error { pid, err = a.spawn(v.Argv, attr); return err }); err != nil {

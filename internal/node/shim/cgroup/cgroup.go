@@ -15,6 +15,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 )
 
 // Tree is where groups are made. The zero Tree makes none.
@@ -23,8 +24,6 @@ type Tree struct {
 	// Parents are folders that groups are made in, by controller ("cpu",
 	// "memory", "pids"); with version 2 all in one, under "".
 	Parents map[string]string `json:"parents,omitempty"`
-	// Home is, by controller, the tasks file of the group we came from (version 1).
-	Home map[string]string `json:"home,omitempty"`
 }
 
 // Limits of one attempt. A zero field sets none.
@@ -38,8 +37,7 @@ type Limits struct {
 type Group struct {
 	version int
 	dirs    map[string]string // by controller
-	home    map[string]string
-	fd      int // version 2: of the folder; -1 otherwise
+	fd      int               // version 2: of the folder; -1 otherwise
 }
 
 var wanted = []string{"cpu", "memory", "pids"}
@@ -112,13 +110,13 @@ func below(mount, root, own string) string {
 }
 
 func detect1(own map[string]string) (Tree, error) {
-	t := Tree{Version: 1, Parents: map[string]string{}, Home: map[string]string{}}
+	t := Tree{Version: 1, Parents: map[string]string{}}
 	for c, dir := range own {
 		parent := path.Join(dir, "ebb")
 		if err := try(parent); err != nil {
 			return Tree{}, fmt.Errorf("make a control group for %s: %w", c, err)
 		}
-		t.Parents[c], t.Home[c] = parent, path.Join(dir, "tasks")
+		t.Parents[c] = parent
 	}
 	return t, nil
 }
@@ -179,10 +177,10 @@ func try(parent string) error {
 
 // Make makes a group named id with limits. With an error nothing is left.
 func Make(t Tree, id string, l Limits) (*Group, error) {
-	g := &Group{version: t.Version, dirs: map[string]string{}, home: t.Home, fd: -1}
+	g := &Group{version: t.Version, dirs: map[string]string{}, fd: -1}
 	for c, parent := range t.Parents {
-		if c == "cpu" && l.VCPUs == 0 {
-			continue // moving into a group costs a millisecond each
+		if c == "cpu" && l.VCPUs == 0 || c == "pids" && l.PIDs == 0 {
+			continue // moving into a group costs a millisecond each, or ten
 		}
 		dir := path.Join(parent, id)
 		if err := os.Mkdir(dir, 0o755); errors.Is(err, fs.ErrNotExist) {
@@ -255,34 +253,18 @@ func (g *Group) limit(l Limits) error {
 // FD returns the folder to start a process in (version 2), or false.
 func (g *Group) FD() (int, bool) { return g.fd, g.fd >= 0 }
 
-// Enter puts one thread into the group, so that what it starts is in it, and
-// returns what takes it back; that works from inside a sandbox too, because its
-// files are open. Version 1 only: with 2 use [Group.FD].
-func (g *Group) Enter(tid int) (leave func(), err error) {
-	leave = func() {}
+// Enter puts one thread into the group, so that what it starts is in it. The group
+// can be removed once the thread has ended. Version 1 only: with 2 use [Group.FD].
+func (g *Group) Enter(tid int) error {
 	if g.version != 1 {
-		return leave, nil
+		return nil
 	}
-	var home []*os.File
-	leave = func() {
-		for _, f := range home {
-			_, _ = f.WriteString(strconv.Itoa(tid))
-			f.Close()
-		}
-	}
-	for c, dir := range g.dirs {
-		f, err := os.OpenFile(g.home[c], os.O_WRONLY, 0)
-		if err != nil {
-			leave()
-			return nil, fmt.Errorf("enter control group: %w", err)
-		}
-		home = append(home, f)
+	for _, dir := range g.dirs {
 		if err := write(path.Join(dir, "tasks"), strconv.Itoa(tid)); err != nil {
-			leave()
-			return nil, fmt.Errorf("enter control group: %w", err)
+			return fmt.Errorf("enter control group: %w", err)
 		}
 	}
-	return leave, nil
+	return nil
 }
 
 // Dirs are the group's folders, for [Open].
@@ -363,15 +345,24 @@ func (g *Group) OOMKills() int {
 	return n
 }
 
-// Remove removes the group. It must be empty.
+// removeWithin is how long Remove waits for what is just ending.
+const removeWithin = time.Second
+
+// Remove removes the group. All that was in it must have ended, or be about to.
 func (g *Group) Remove() error {
 	if g.fd >= 0 {
 		syscall.Close(g.fd)
 		g.fd = -1
 	}
 	var errs []error
+	end := time.Now().Add(removeWithin)
 	for _, d := range g.dirs {
-		if err := os.Remove(d); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		err := os.Remove(d)
+		for errors.Is(err, syscall.EBUSY) && time.Now().Before(end) {
+			time.Sleep(100 * time.Microsecond)
+			err = os.Remove(d)
+		}
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			errs = append(errs, err)
 		}
 	}
