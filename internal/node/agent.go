@@ -96,6 +96,7 @@ func serve(ctx context.Context, dir string, log *slog.Logger) error {
 type preparer interface {
 	Isolation() string
 	Warnings() []string
+	Hurry() // an attempt comes
 	Prepare(ctx context.Context, dir string, o nodeproto.Order, log io.Writer) (shim.Spec, error)
 }
 
@@ -232,6 +233,7 @@ func (a *Agent) take(ctx context.Context, effects []Effect) {
 			a.journal.take(entry{Attempt: e.Attempt, Fence: e.Fence, Member: e.Member})
 			t := a.task(e.Attempt, e.Fence, e.Member)
 			a.work.Go(func() { t.ask(ctx) }) // changes nothing, so it need not wait for the disk
+			a.work.Go(a.preparer.Hurry)
 			saved = false
 		}
 	}

@@ -343,6 +343,8 @@ type prepared struct {
 
 func (p *prepared) Isolation() string  { return "none" }
 func (p *prepared) Warnings() []string { return nil }
+
+func (p *prepared) Hurry() {}
 func (p *prepared) Prepare(ctx context.Context, _ string, _ nodeproto.Order, log io.Writer) (shim.Spec, error) {
 	if p.words != "" {
 		fmt.Fprint(log, p.words)

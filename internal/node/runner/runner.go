@@ -147,6 +147,9 @@ func (r *Runner) Warnings() []string { return slices.Clone(r.warnings) }
 // Warm looks for the machine's Pythons, so that the first job need not wait.
 func (r *Runner) Warm(ctx context.Context) { r.finder.All(ctx) }
 
+// Hurry is told that an attempt will be prepared and started soon.
+func (r *Runner) Hurry() { cgroup.Stir(r.groups) }
+
 // Prepare makes the environment (built or from the cache; how it goes is written
 // to log, nothing if there is nothing to do) and the spec for shim.Start in dir,
 // whose work/ folder has the code already. An error that is a fault is the

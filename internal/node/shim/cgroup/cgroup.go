@@ -11,6 +11,7 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -265,6 +266,31 @@ func (g *Group) Enter(tid int) error {
 		}
 	}
 	return nil
+}
+
+// Stir makes the entering of a group that is to come soon quicker, and returns when
+// it would have been done. Whoever enters a group of version 1 waits until the
+// kernel has heard of all CPUs, but not beside or shortly after another who does.
+func Stir(t Tree) {
+	if t.Version != 1 {
+		return
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		runtime.LockOSThread() // never unlocked: the thread ends where it has gone
+		if syscall.Gettid() == syscall.Getpid() {
+			// The main thread cannot end. While it is held here, another is found.
+			defer runtime.UnlockOSThread()
+			Stir(t)
+			return
+		}
+		for _, parent := range t.Parents {
+			_ = write(path.Join(parent, "tasks"), strconv.Itoa(syscall.Gettid()))
+			return // one is enough for all
+		}
+	}()
+	<-done
 }
 
 // Dirs are the group's folders, for [Open].
