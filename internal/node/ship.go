@@ -48,13 +48,8 @@ type shipper struct {
 	done bool             // over was told, or nothing more is taken
 }
 
-// run ships until ctx ends.
-func (s *shipper) run(ctx context.Context) {
-	w := newWatcher()
-	var wg sync.WaitGroup
-	wg.Go(w.run)
-	defer wg.Wait()
-	defer w.close()
+// run ships until ctx ends. w wakes it.
+func (s *shipper) run(ctx context.Context, w *watcher) {
 	last := time.Now()
 	for {
 		moved, err := s.round(ctx, w)

@@ -164,10 +164,14 @@ func (t *task) ship(ctx context.Context) {
 		over: func() { a.work.Go(func() { a.send(ctx, Superseded{t.id}) }) },
 	}
 	inner, stop := context.WithCancel(ctx)
-	var wg sync.WaitGroup
-	wg.Go(func() { t.shipper.run(inner) })
-	t.rest = func() { stop(); wg.Wait() }
-	a.work.Go(func() { <-inner.Done(); wg.Wait() })
+	w, done := newWatcher(), make(chan struct{})
+	a.work.Go(w.run)
+	a.work.Go(func() {
+		defer w.close() // takes long; nobody waits for it
+		defer close(done)
+		t.shipper.run(inner, w)
+	})
+	t.rest = func() { stop(); <-done }
 }
 
 func (t *task) start(ctx context.Context) {

@@ -62,7 +62,7 @@ type attempt struct {
 // run does the whole work of a shim. An error means that no record was written.
 func run(dir string) error {
 	unix.CloseOnExec(lockFD)
-	unix.CloseOnExec(begunFD)
+	unix.CloseOnExec(wordFD)
 	lock := os.NewFile(lockFD, "lock") // open until we die
 	if lock == nil || !sameFile(lock, path.Join(dir, "lock")) {
 		return errors.New("the lock is not handed on: shims are started by agents")
@@ -90,7 +90,10 @@ func run(dir string) error {
 	if err := a.watchSignals(); err != nil {
 		return err
 	}
-	return a.live()
+	err := a.live()
+	lock.Close()
+	unix.Close(wordFD)
+	return err
 }
 
 // live runs the attempt to its record.

@@ -55,8 +55,7 @@ func (a *attempt) start() error {
 	// On a full disk the job goes on without: it runs, so nothing may say that it
 	// could not be started, or it would be started a second time beside this one.
 	_ = writeHeld(a.lock, h)
-	_, _ = unix.Write(begunFD, []byte{1}) // the agent may be gone: that is all the same to us
-	unix.Close(begunFD)
+	_, _ = unix.Write(wordFD, []byte{1}) // the agent may be gone: that is all the same to us
 	return nil
 }
 

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"sync"
 	"syscall"
 	"time"
 
@@ -20,9 +21,13 @@ import (
 // so that there is no moment between the two at which nobody holds it.
 const lockFD = 3
 
-// begunFD is where it writes a byte once the job's process is there, so that its
-// agent need not look for it.
-const begunFD = 4
+// wordFD is where it tells its agent, so that that need not look: it writes a byte
+// once the job's process is there, and closes it once the record is. Its own end
+// may take long: the kernel takes its time over mounts and watches.
+const wordFD = 4
+
+// words are where shims that we started say so, by folder, while they live.
+var words sync.Map
 
 // begunWithin is how long Start waits for that byte. Who gets none looks.
 const begunWithin = time.Second
@@ -64,23 +69,22 @@ func Start(dir string, spec Spec) error {
 	if fi, err := lock.Stat(); err != nil || fi.Size() > 0 {
 		return errors.Join(err, fmt.Errorf("start in %s: %w", dir, ErrStarted))
 	}
-	order, begun, err := spawn(dir, lock)
+	order, word, err := spawn(dir, lock)
 	if err != nil {
 		return fmt.Errorf("start shim: %w", err) // the lock is empty: the folder may be used again
 	}
-	defer begun.Close()
 	// A shim that does not get all of it ends, having run nothing; whoever looks will
 	// see that, and all else that a missing answer may mean.
 	_, _ = order.Write(b)
 	order.Close()
-	_ = begun.SetReadDeadline(time.Now().Add(begunWithin))
-	_, _ = begun.Read(make([]byte, 1))
+	_ = word.SetReadDeadline(time.Now().Add(begunWithin))
+	_, _ = word.Read(make([]byte, 1))
 	return nil
 }
 
 // spawn starts a shim. Its standard input is where it reads its spec, which
 // nobody else needs, and which holds tokens.
-func spawn(dir string, lock *os.File) (order, begun *os.File, err error) {
+func spawn(dir string, lock *os.File) (order, word *os.File, err error) {
 	out, err := complaints(dir)
 	if err != nil {
 		return nil, nil, err
@@ -97,7 +101,7 @@ func spawn(dir string, lock *os.File) (order, begun *os.File, err error) {
 		return nil, nil, err
 	}
 	defer in.Close()
-	begun, its, err := os.Pipe()
+	word, its, err := os.Pipe()
 	if err != nil {
 		order.Close()
 		return nil, nil, err
@@ -113,12 +117,17 @@ func spawn(dir string, lock *os.File) (order, begun *os.File, err error) {
 	})
 	if err != nil {
 		order.Close()
-		begun.Close()
+		word.Close()
 		return nil, nil, err
 	}
 	writePID(lock, p.Pid)
-	go func() { _, _ = p.Wait() }() // ends with the shim; reaps it while we live
-	return order, begun, nil
+	words.Store(dir, word)
+	go func() { // ends with the shim; reaps it while we live
+		_, _ = p.Wait()
+		words.CompareAndDelete(dir, word)
+		word.Close()
+	}()
+	return order, word, nil
 }
 
 // complaints is where a shim says what its record cannot: beside what we say, if
@@ -167,13 +176,32 @@ func lookRecord(dir string) (State, bool, error) {
 // Wait blocks until the folder's shim has ended or ctx is done, and says what
 // was left. It does not poll.
 func Wait(ctx context.Context, dir string) (State, error) {
+	heard := false
 	for {
 		st, err := Look(dir)
 		if err != nil || st.Phase != Running {
 			return st, err
 		}
-		if err := waitShim(ctx, dir); err != nil {
+		if word, ok := words.Load(dir); ok && !heard {
+			heard, err = true, waitWord(ctx, word.(*os.File))
+		} else {
+			err = waitShim(ctx, dir)
+		}
+		if err != nil {
 			return st, err
+		}
+	}
+}
+
+// waitWord returns when a shim has closed its end, or ctx is done. It may be
+// mistaken: whoever calls looks again.
+func waitWord(ctx context.Context, word *os.File) error {
+	_ = word.SetReadDeadline(time.Time{})
+	stop := context.AfterFunc(ctx, func() { _ = word.SetReadDeadline(time.Unix(1, 0)) })
+	defer stop()
+	for {
+		if _, err := word.Read(make([]byte, 1)); err != nil {
+			return ctx.Err()
 		}
 	}
 }
