@@ -491,7 +491,12 @@ func (a *app) assetRefs(plural string) namer {
 }
 
 func article(word string) string {
-	if strings.ContainsRune("aeiou", rune(word[0])) {
+	switch {
+	case word == "data":
+		return "a data asset"
+	case word == "code":
+		return word
+	case strings.ContainsRune("aeiou", rune(word[0])):
 		return "an " + word
 	}
 	return "a " + word

@@ -398,6 +398,8 @@ func TestOutputOfAz(t *testing.T) {
 		"ml prints JSON":         {"ml compute list --query [].name", "[\n  \"cpu-cluster\"\n]\n"},
 		"jsonc is JSON":          {"compute show cpu-cluster -o jsonc --query name", "\"cpu-cluster\"\n"},
 		"yamlc is YAML":          {"compute show cpu-cluster -o yamlc --query name", "cpu-cluster\n"},
+		"a group beside each id": {"ml compute list --query [0].resourceGroup", "\"ebb\"\n"},
+		"a group beside an id":   {"ml compute show -n cpu-cluster --query resourceGroup -o tsv", "ebb\n"},
 		"none is nothing":        {"compute show cpu-cluster -o none", ""},
 		"v2 sizes, v2's command": {"ml compute list-sizes --query [0].name -o tsv", "STANDARD_DS3_V2\n"},
 		"v2 usages":              {"ml compute list-usage --query [0].current_value -o tsv", "16\n"},

@@ -118,8 +118,28 @@ func (a *app) printList(list []object, columns []column, none string) error {
 	return a.print(list)
 }
 
+// grouped adds what az adds to everything that has an id.
+func grouped(data any) any {
+	switch v := data.(type) {
+	case []object:
+		out := make([]object, len(v))
+		for i, o := range v {
+			out[i] = grouped(o).(object)
+		}
+		return out
+	case object:
+		if id, ok := v.get("id").(string); ok && groupIn(id) != "" && v.get("resourceGroup") == nil {
+			return append(slices.Clone(v), field{"resourceGroup", groupIn(id)})
+		}
+	}
+	return data
+}
+
 // print shows one object, or what --query makes of it.
 func (a *app) print(data any) error {
+	if a.ml {
+		data = grouped(data)
+	}
 	if a.query != "" {
 		picked, err := pick(a.query, data)
 		if err != nil {
