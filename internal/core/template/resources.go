@@ -223,7 +223,9 @@ func (s scope) id(r *Resource) (string, error) {
 	}
 	if sub := where["subscriptionId"]; sub != "" {
 		base = "/subscriptions/" + sub
-		if where["resourceGroup"] == "" && in.ResourceGroup != nil {
+		// A deployment with a location of its own is one to the subscription.
+		own := same(r.Type, "Microsoft.Resources/deployments") && r.raw["location"] != nil
+		if where["resourceGroup"] == "" && in.ResourceGroup != nil && !own {
 			where["resourceGroup"] = text(in.ResourceGroup, "name")
 		}
 	}
