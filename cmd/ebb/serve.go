@@ -83,7 +83,7 @@ func (s *server) run(ctx context.Context) error {
 	wg.Go(func() { s.keepTime(ctx) })
 	wg.Go(func() { s.keepTidy(ctx) })
 	wg.Go(func() {
-		if err := storage.Tidy(ctx, s.blobs); err != nil && ctx.Err() == nil {
+		if err := storage.Tidy(ctx, s.blobs, storageAccounts{s.accounts}.living(ctx)); err != nil && ctx.Err() == nil {
 			s.log.WarnContext(ctx, "deleted containers not emptied", "err", err)
 		}
 	})

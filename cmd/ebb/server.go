@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -217,12 +218,24 @@ func (s storageAccounts) Account(ctx context.Context, name string) (storage.Acco
 	if err != nil {
 		return storage.Account{}, err
 	}
-	out := storage.Account{Scope: a.Scope, Generations: a.Generations}
+	out := storage.Account{Unique: a.Unique, Scope: a.Scope, Generations: a.Generations}
 	if a.Workspace != "" {
 		place := assets.Place{GUID: a.Workspace}
 		out.Containers = []string{place.ArtifactContainer(), place.DatastoreContainer()}
 	}
 	return out, nil
+}
+
+// living reports whether the account is there whose containers are named so.
+func (s storageAccounts) living(ctx context.Context) func(unique string) (bool, error) {
+	return func(unique string) (bool, error) {
+		name, _, _ := strings.Cut(unique, "@")
+		a, err := s.accounts.Find(ctx, name)
+		if errors.Is(err, fault.NotFound) {
+			return false, nil
+		}
+		return a.Unique == unique, err
+	}
 }
 
 // ping reads a row, which need not be there.

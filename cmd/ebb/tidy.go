@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/ebb-compute/ebb/internal/api/storage"
 	"github.com/ebb-compute/ebb/internal/app/assets"
 	"github.com/ebb-compute/ebb/internal/app/retention"
 	"github.com/ebb-compute/ebb/internal/blob"
@@ -112,14 +113,15 @@ func (p prunable) Stub(ctx context.Context, key, words string) error {
 	return err
 }
 
-// Forget implements [workspaces.Files]: the containers of a workspace end in its
-// guid, and others of its account begin with the account's name.
+// Forget implements [workspaces.Files]: a workspace's containers end in its guid, or
+// were made in its account.
 func (p prunable) Forget(ctx context.Context, guid string) error {
-	of, account := assets.Place{GUID: guid}, armid.Account(guid)
-	for _, prefix := range []string{
-		of.SnapshotContainer() + "/", of.ArtifactContainer() + "/", of.DatastoreContainer() + "/", account + ".", "$containers/" + account + "/",
-	} {
-		list, err := p.List(ctx, prefix)
+	if err := storage.Forget(ctx, p.blobs, armid.Account(guid)); err != nil {
+		return err
+	}
+	of := assets.Place{GUID: guid}
+	for _, container := range []string{of.SnapshotContainer(), of.ArtifactContainer(), of.DatastoreContainer()} {
+		list, err := p.List(ctx, container+"/")
 		if err != nil {
 			return err
 		}

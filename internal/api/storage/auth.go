@@ -94,12 +94,18 @@ func (c *call) checkSAS(op operation) error {
 
 // accountOf finds the account that the request is for.
 func (c *call) accountOf() (Account, error) {
+	if c.owner != nil {
+		return *c.owner, nil
+	}
 	if c.Accounts == nil {
 		return Account{}, noAccount()
 	}
 	a, err := c.Accounts.Account(c.r.Context(), c.account)
 	if errors.Is(err, fault.NotFound) {
 		return Account{}, noAccount()
+	}
+	if err == nil {
+		c.owner = &a
 	}
 	return a, err
 }
@@ -109,7 +115,7 @@ func noAccount() error {
 }
 
 func (c *call) keys(a Account) [][]byte {
-	return [][]byte{c.Keys.SharedKey(c.account, 1, a.Generations[0]), c.Keys.SharedKey(c.account, 2, a.Generations[1])}
+	return [][]byte{c.Keys.SharedKey(a.Unique, 1, a.Generations[0]), c.Keys.SharedKey(a.Unique, 2, a.Generations[1])}
 }
 
 func (c *call) checkBearer(tok string) error {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/xml"
-	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -29,9 +28,9 @@ type owners struct{ generations [2]int }
 func (o owners) Account(_ context.Context, name string) (storage.Account, error) {
 	switch name {
 	case account:
-		return storage.Account{Scope: "/workspaces/ws", Containers: []string{container}, Generations: o.generations}, nil
+		return storage.Account{Unique: account, Scope: "/workspaces/ws", Containers: []string{container}, Generations: o.generations}, nil
 	case "record":
-		return storage.Account{Scope: "/storageaccounts/record"}, nil
+		return storage.Account{Unique: "record@1", Scope: "/storageaccounts/record"}, nil
 	}
 	return storage.Account{}, fault.New(fault.NotFound, name, "no such account")
 }
@@ -123,7 +122,8 @@ func TestSharedKeys(t *testing.T) {
 		"key 2 before that":          {account, "/" + container + "/a%20b", at, s.keys.SharedKey(account, 2, 2), nil, 403},
 		"key 1 that is to come":      {account, "/" + container + "/a%20b", at, s.keys.SharedKey(account, 1, 1), nil, 403},
 		"the account in the path":    {account, "/" + account + "/" + container + "/a%20b", at, s.keys.SharedKey(account, 1, 0), nil, 200},
-		"a record's":                 {"record", "/record/box/a", at, s.keys.SharedKey("record", 1, 0), nil, 404},
+		"a record's":                 {"record", "/record/box/a", at, s.keys.SharedKey("record@1", 1, 0), nil, 404},
+		"a record's before it":       {"record", "/record/box/a", at, s.keys.SharedKey("record@0", 1, 0), nil, 403},
 		"another account's":          {account, "/record/box/a", at, s.keys.SharedKey(account, 1, 0), nil, 403},
 		"nobody's":                   {"nobody", "/nobody/box/a", at, s.keys.SharedKey("nobody", 1, 0), nil, 404},
 		"sixteen minutes ago":        {account, "/" + container + "/a%20b", now.Add(-16 * time.Minute).Format(http.TimeFormat), s.keys.SharedKey(account, 1, 0), nil, 403},
@@ -335,7 +335,10 @@ func TestADeletionThatACrashBrokeOffIsEnded(t *testing.T) {
 	put("$dead/acct.second.r2", map[string]string{"record": "$containers/acct/second"})
 	put("acct.second.r2/a", nil)
 	put("acct.second.r3/a", nil)
-	if err := storage.Tidy(t.Context(), blobs); err != nil {
+	put("$containers/gone/box", map[string]string{":room": "r4"}) // whose account is no more
+	put("gone.box.r4/a", nil)
+	living := func(unique string) (bool, error) { return unique == "acct", nil }
+	if err := storage.Tidy(t.Context(), blobs, living); err != nil {
 		t.Fatal(err)
 	}
 	list, err := blobs.List(t.Context(), "", "", 0)
@@ -349,7 +352,10 @@ func TestADeletionThatACrashBrokeOffIsEnded(t *testing.T) {
 	if got := strings.Join(left, " "); got != "$containers/acct/second acct.second.r3/a" {
 		t.Errorf("left: %s", got)
 	}
-	if _, err := blobs.Stat(t.Context(), "acct.first.r1/a"); !errors.Is(err, fault.NotFound) {
+	if err := storage.Forget(t.Context(), blobs, "acct"); err != nil {
 		t.Error(err)
+	}
+	if list, err := blobs.List(t.Context(), "", "", 0); err != nil || len(list) != 0 {
+		t.Errorf("after the account was forgotten: %+v, %v", list, err)
 	}
 }

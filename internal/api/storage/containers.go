@@ -25,7 +25,13 @@ const (
 // account and name: one that is made again after a deletion is another.
 const roomKey = ":room"
 
-func record(account, container string) string { return containers + "/" + account + "/" + container }
+func record(unique, container string) string { return containers + "/" + unique + "/" + container }
+
+// record is where the container's lies.
+func (c *call) record() (string, error) {
+	a, err := c.accountOf()
+	return record(a.Unique, c.container), err
+}
 
 // ofWorkspace reports whether a container is one of a workspace's, by its name.
 func ofWorkspace(account, container string) bool {
@@ -39,19 +45,24 @@ func (c *call) enter() error {
 		c.box = c.container
 		return nil
 	}
-	info, err := c.Blobs.Stat(c.r.Context(), record(c.account, c.container))
+	at, err := c.record()
+	if err != nil {
+		return err
+	}
+	info, err := c.Blobs.Stat(c.r.Context(), at)
 	if errors.Is(err, fault.NotFound) || errors.Is(err, fault.Invalid) {
 		return noContainer()
 	}
 	if err != nil {
 		return err
 	}
-	c.box = box(c.account, c.container, info)
+	c.box = box(info)
 	return nil
 }
 
-func box(account, container string, info blob.Info) string {
-	return account + "." + container + "." + info.Meta.Metadata[roomKey]
+// box is what the keys of a container's blobs begin with, by its record.
+func box(info blob.Info) string {
+	return strings.ReplaceAll(strings.TrimPrefix(info.Key, containers+"/"), "/", ".") + "." + info.Meta.Metadata[roomKey]
 }
 
 // still makes sure that the container is the one that it was when the request came.
@@ -84,8 +95,12 @@ func (c *call) createContainer() error {
 	if ofWorkspace(c.account, c.container) {
 		return already
 	}
+	at, err := c.record()
+	if err != nil {
+		return err
+	}
 	metadata[roomKey] = strings.ReplaceAll(requestID(), "-", "")[:16]
-	info, err := c.Blobs.Create(c.r.Context(), record(c.account, c.container), strings.NewReader(""), blob.Meta{Metadata: metadata})
+	info, err := c.Blobs.Create(c.r.Context(), at, strings.NewReader(""), blob.Meta{Metadata: metadata})
 	if errors.Is(err, fault.Conflict) {
 		return already
 	}
@@ -103,7 +118,11 @@ func (c *call) containerInfo() (blob.Info, error) {
 	if ofWorkspace(c.account, c.container) {
 		return ownContainer(c.container), nil
 	}
-	info, err := c.Blobs.Stat(c.r.Context(), record(c.account, c.container))
+	at, err := c.record()
+	if err != nil {
+		return blob.Info{}, err
+	}
+	info, err := c.Blobs.Stat(c.r.Context(), at)
 	if errors.Is(err, fault.NotFound) {
 		err = noContainer()
 	}
@@ -149,7 +168,11 @@ func (c *call) setContainerMetadata() error {
 	if err != nil {
 		return err
 	}
-	info, err := c.Blobs.Amend(c.r.Context(), record(c.account, c.container), func(old blob.Info) (blob.Meta, error) {
+	at, err := c.record()
+	if err != nil {
+		return err
+	}
+	info, err := c.Blobs.Amend(c.r.Context(), at, func(old blob.Info) (blob.Meta, error) {
 		metadata[roomKey] = old.Meta.Metadata[roomKey]
 		return blob.Meta{Metadata: metadata}, may(&old)
 	})
@@ -174,14 +197,26 @@ func (c *call) deleteContainer() error {
 	if err != nil {
 		return err
 	}
-	ctx := c.r.Context()
-	at := record(c.account, c.container)
-	grave := dead + "/" + c.box
-	if _, err := c.Blobs.Put(ctx, grave, strings.NewReader(""), blob.Meta{Metadata: map[string]string{"record": at}}); err != nil {
+	at, err := c.record()
+	if err != nil {
 		return err
 	}
-	err = c.Blobs.DeleteIf(ctx, at, func(old *blob.Info) error {
-		if box(c.account, c.container, *old) != c.box {
+	if err := remove(c.r.Context(), c.Blobs, at, c.box, may); err != nil {
+		return err
+	}
+	c.w.Header().Set("Content-Length", "0")
+	c.w.WriteHeader(http.StatusAccepted)
+	return nil
+}
+
+// remove removes a container with its blobs, if it has that box still and may says so.
+func remove(ctx context.Context, blobs *blob.Store, at, room string, may func(old *blob.Info) error) error {
+	grave := dead + "/" + room
+	if _, err := blobs.Put(ctx, grave, strings.NewReader(""), blob.Meta{Metadata: map[string]string{"record": at}}); err != nil {
+		return err
+	}
+	err := blobs.DeleteIf(ctx, at, func(old *blob.Info) error {
+		if box(*old) != room {
 			return noContainer()
 		}
 		return may(old)
@@ -190,14 +225,9 @@ func (c *call) deleteContainer() error {
 		if errors.Is(err, fault.NotFound) {
 			err = noContainer()
 		}
-		return errors.Join(err, c.Blobs.Delete(ctx, grave))
+		return errors.Join(err, blobs.Delete(ctx, grave))
 	}
-	if err := bury(ctx, c.Blobs, grave); err != nil {
-		return err
-	}
-	c.w.Header().Set("Content-Length", "0")
-	c.w.WriteHeader(http.StatusAccepted)
-	return nil
+	return bury(ctx, blobs, grave)
 }
 
 // bury empties the box of a container that was deleted.
@@ -220,9 +250,10 @@ func bury(ctx context.Context, blobs *blob.Store, grave string) error {
 	}
 }
 
-// Tidy ends deletions of containers that a crash broke off. It is for the start of
-// the server: a deletion that was not acknowledged may be ended as well.
-func Tidy(ctx context.Context, blobs *blob.Store) error {
+// Tidy ends deletions of containers that a crash broke off, and removes those of
+// accounts that are there no more, by their [Account] Unique. It is for the start of the
+// server: a deletion that was not acknowledged may be ended as well.
+func Tidy(ctx context.Context, blobs *blob.Store, living func(unique string) (bool, error)) error {
 	graves, err := blobs.List(ctx, dead+"/", "", maxBlocks)
 	if err != nil {
 		return err
@@ -240,7 +271,32 @@ func Tidy(ctx context.Context, blobs *blob.Store) error {
 			return err
 		}
 	}
-	return nil
+	return forget(ctx, blobs, containers+"/", living)
+}
+
+// Forget removes the containers that were made in an account.
+func Forget(ctx context.Context, blobs *blob.Store, unique string) error {
+	return forget(ctx, blobs, record(unique, ""), func(string) (bool, error) { return false, nil })
+}
+
+func forget(ctx context.Context, blobs *blob.Store, prefix string, living func(unique string) (bool, error)) error {
+	for after := ""; ; {
+		page, err := blobs.List(ctx, prefix, after, 1000)
+		if err != nil || len(page) == 0 {
+			return err
+		}
+		for _, info := range page {
+			unique, _, _ := strings.Cut(strings.TrimPrefix(info.Key, containers+"/"), "/")
+			alive, err := living(unique)
+			if err == nil && !alive {
+				err = remove(ctx, blobs, info.Key, box(info), func(*blob.Info) error { return nil })
+			}
+			if err != nil && !errors.Is(err, fault.NotFound) {
+				return err
+			}
+		}
+		after = page[len(page)-1].Key
+	}
 }
 
 // accessPolicy answers Get Container ACL: there are none.
@@ -320,17 +376,17 @@ func (c *call) listContainers() error {
 
 // allContainers are at least the first few after a name, by name in Key.
 func (c *call) allContainers(prefix, after string, few int) ([]blob.Info, error) {
-	root := record(c.account, "")
+	a, err := c.accountOf()
+	if err != nil {
+		return nil, err
+	}
+	root := record(a.Unique, "")
 	all, err := c.Blobs.List(c.r.Context(), root+prefix, root+after, few)
 	if err != nil {
 		return nil, err
 	}
 	for i := range all {
 		all[i].Key = strings.TrimPrefix(all[i].Key, root)
-	}
-	a, err := c.accountOf()
-	if err != nil {
-		return nil, err
 	}
 	for _, name := range a.Containers {
 		if strings.HasPrefix(name, prefix) && name > after {

@@ -36,6 +36,7 @@ type Keys interface {
 
 // Account is what is to be known of a storage account.
 type Account struct {
+	Unique      string   // its name, and what tells it from another of that name before or after it
 	Scope       string   // the ARM id that says who may touch it: its workspace's, or its own
 	Containers  []string // that it has without anybody having made them
 	Generations [2]int   // of its keys 1 and 2
@@ -100,7 +101,8 @@ type call struct {
 	rooted                   bool // the path begins with the account
 	box                      string
 	cred                     credential
-	newOnly                  bool // the signature allows new blobs only
+	owner                    *Account // once it was looked up
+	newOnly                  bool     // the signature allows new blobs only
 
 	version string            // of the interface that the client speaks; empty: it does not say
 	again   func(*call) error // serve, for the parts of a batch

@@ -53,6 +53,7 @@ type Service struct {
 // Account is a storage account.
 type Account struct {
 	Name        string
+	Unique      string // its name, and of a record when it was made: another that gets the name has neither its keys nor its blobs
 	Scope       string // the ARM id that says who may touch it: its workspace's, or its own
 	Workspace   string // guid; empty for a record
 	Generations [2]int // of its keys
@@ -71,7 +72,7 @@ func (s *Service) Find(ctx context.Context, name string) (Account, error) {
 	if err != nil {
 		return Account{}, err
 	}
-	kept, _, err := s.kept(ctx, name)
+	kept, _, err := s.kept(ctx, a.Unique)
 	a.Generations = kept.Generations
 	return a, err
 }
@@ -121,10 +122,21 @@ func missing(name string) error {
 // of is the account if the row at k is what it belongs to.
 func (s *Service) of(ctx context.Context, name string, k row.Key) (Account, error) {
 	if k.Kind == row.Resource {
-		if _, err := s.Store.Get(ctx, k); err != nil {
+		rec, err := s.Store.Get(ctx, k)
+		if err != nil {
 			return Account{}, err
 		}
-		return Account{Name: name, Scope: k.ID}, nil
+		doc, ok := rec.Row.(row.Document)
+		if !ok {
+			return Account{}, fmt.Errorf("account %s: the row is a %T", name, rec.Row)
+		}
+		var body struct {
+			SystemData struct{ CreatedAt time.Time }
+		}
+		if err := json.Unmarshal(doc.Body, &body); err != nil {
+			return Account{}, fmt.Errorf("decode account %s: %w", name, err)
+		}
+		return Account{Name: name, Unique: fmt.Sprintf("%s@%x", name, max(0, body.SystemData.CreatedAt.UnixMilli())), Scope: k.ID}, nil
 	}
 	w, err := s.Workspaces.Lookup(ctx, k.ID)
 	if err != nil {
@@ -133,7 +145,7 @@ func (s *Service) of(ctx context.Context, name string, k row.Key) (Account, erro
 	if armid.Account(w.GUID) != name {
 		return Account{}, missing(name)
 	}
-	return Account{Name: name, Scope: w.Key, Workspace: strings.ToLower(w.GUID)}, nil
+	return Account{Name: name, Unique: name, Scope: w.Key, Workspace: strings.ToLower(w.GUID)}, nil
 }
 
 // generations is the stored form.
@@ -142,40 +154,41 @@ type generations struct {
 	Made        [2]time.Time `json:"made"`
 }
 
-func keysRow(name string) row.Key { return row.Key{Kind: row.Datum, ID: "storage keys/" + name} }
+func keysRow(unique string) row.Key { return row.Key{Kind: row.Datum, ID: "storage keys/" + unique} }
 
-func (s *Service) kept(ctx context.Context, name string) (generations, int64, error) {
-	rec, err := s.Store.Get(ctx, keysRow(name))
+func (s *Service) kept(ctx context.Context, unique string) (generations, int64, error) {
+	rec, err := s.Store.Get(ctx, keysRow(unique))
 	if errors.Is(err, fault.NotFound) {
 		return generations{}, 0, nil
 	}
 	if err != nil {
-		return generations{}, 0, fmt.Errorf("get keys of %s: %w", name, err)
+		return generations{}, 0, fmt.Errorf("get keys of %s: %w", unique, err)
 	}
 	doc, ok := rec.Row.(row.Document)
 	if !ok {
-		return generations{}, 0, fmt.Errorf("keys of %s: the row is a %T", name, rec.Row)
+		return generations{}, 0, fmt.Errorf("keys of %s: the row is a %T", unique, rec.Row)
 	}
 	var g generations
 	if err := json.Unmarshal(doc.Body, &g); err != nil {
-		return generations{}, 0, fmt.Errorf("decode keys of %s: %w", name, err)
+		return generations{}, 0, fmt.Errorf("decode keys of %s: %w", unique, err)
 	}
 	return g, rec.Rev, nil
 }
 
 // Keys returns an account's keys.
 func (s *Service) Keys(ctx context.Context, p access.Principal, name string) ([]Key, error) {
-	if err := s.may(ctx, p, name, "listKeys"); err != nil {
+	unique, err := s.may(ctx, p, name, "listKeys")
+	if err != nil {
 		return nil, err
 	}
-	g, _, err := s.kept(ctx, name)
-	return s.derive(name, g), err
+	g, _, err := s.kept(ctx, unique)
+	return s.derive(unique, g), err
 }
 
-func (s *Service) derive(name string, g generations) []Key {
+func (s *Service) derive(unique string, g generations) []Key {
 	var keys []Key
 	for i := range g.Generations {
-		keys = append(keys, Key{fmt.Sprintf("key%d", i+1), base64.StdEncoding.EncodeToString(s.Deriver.SharedKey(name, i+1, g.Generations[i])), g.Made[i]})
+		keys = append(keys, Key{fmt.Sprintf("key%d", i+1), base64.StdEncoding.EncodeToString(s.Deriver.SharedKey(unique, i+1, g.Generations[i])), g.Made[i]})
 	}
 	return keys
 }
@@ -183,7 +196,8 @@ func (s *Service) derive(name string, g generations) []Key {
 // Regenerate makes one of an account's keys anew: what is signed with the one before
 // counts no more. It returns both.
 func (s *Service) Regenerate(ctx context.Context, p access.Principal, name, key string) ([]Key, error) {
-	if err := s.may(ctx, p, name, "regenerateKey"); err != nil {
+	unique, err := s.may(ctx, p, name, "regenerateKey")
+	if err != nil {
 		return nil, err
 	}
 	n := map[string]int{"key1": 0, "key2": 1}
@@ -192,7 +206,7 @@ func (s *Service) Regenerate(ctx context.Context, p access.Principal, name, key 
 		return nil, fault.Coded(fault.Invalid, "InvalidValuesForRequestParameters", "keyName", "The key %.40q is none of a storage account's; it has key1 and key2.", key)
 	}
 	for {
-		g, rev, err := s.kept(ctx, name)
+		g, rev, err := s.kept(ctx, unique)
 		if err != nil {
 			return nil, err
 		}
@@ -203,7 +217,7 @@ func (s *Service) Regenerate(ctx context.Context, p access.Principal, name, key 
 		if err != nil {
 			return nil, fmt.Errorf("encode keys of %s: %w", name, err)
 		}
-		k := keysRow(name)
+		k := keysRow(unique)
 		change := row.Create(row.Document{Kind: k.Kind, ID: k.ID, Body: body, Created: now, Modified: now, By: p.ID})
 		if rev != 0 {
 			change.If = row.Condition{Rev: rev}
@@ -215,17 +229,18 @@ func (s *Service) Regenerate(ctx context.Context, p access.Principal, name, key 
 		if err != nil {
 			return nil, fmt.Errorf("keep keys of %s: %w", name, err)
 		}
-		return s.derive(name, g), nil
+		return s.derive(unique, g), nil
 	}
 }
 
-func (s *Service) may(ctx context.Context, p access.Principal, name, action string) error {
+// may returns the account's Unique if p may do something with it.
+func (s *Service) may(ctx context.Context, p access.Principal, name, action string) (string, error) {
 	a, err := s.owner(ctx, name)
 	if err != nil {
-		return err
+		return "", err
 	}
 	if p.Kind == access.RunIdentity || !p.May(a.Scope) {
-		return fault.Coded(fault.Forbidden, "AuthorizationFailed", "", "The client '%s' with object id '%s' does not have authorization to perform action 'Microsoft.Storage/storageAccounts/%s/action' over scope '%s'.", p.Name, p.ID, action, a.Scope)
+		return "", fault.Coded(fault.Forbidden, "AuthorizationFailed", "", "The client '%s' with object id '%s' does not have authorization to perform action 'Microsoft.Storage/storageAccounts/%s/action' over scope '%s'.", p.Name, p.ID, action, a.Scope)
 	}
-	return nil
+	return a.Unique, nil
 }

@@ -87,8 +87,9 @@ func TestARecordIsAnAccountWhileItIsThere(t *testing.T) {
 	if _, err := w.store.Commit(t.Context(), row.Put(doc)); err != nil {
 		t.Fatal(err)
 	}
-	if a, err := w.s.Find(t.Context(), "mine"); err != nil || a.Scope != id || a.Workspace != "" {
-		t.Errorf("%+v, %v", a, err)
+	first, err := w.s.Find(t.Context(), "mine")
+	if err != nil || first.Scope != id || first.Workspace != "" {
+		t.Errorf("%+v, %v", first, err)
 	}
 	if _, err := w.s.Find(t.Context(), "ine"); !errors.Is(err, fault.NotFound) {
 		t.Errorf("the end of a name is no name: %v", err)
@@ -98,6 +99,13 @@ func TestARecordIsAnAccountWhileItIsThere(t *testing.T) {
 	}
 	if _, err := w.s.Find(t.Context(), "mine"); !errors.Is(err, fault.NotFound) {
 		t.Errorf("afterwards: %v", err)
+	}
+	doc.Body = []byte(`{"systemData":{"createdAt":"2026-05-06T07:08:09.123Z"}}`)
+	if _, err := w.store.Commit(t.Context(), row.Put(doc)); err != nil {
+		t.Fatal(err)
+	}
+	if again, err := w.s.Find(t.Context(), "mine"); err != nil || again.Unique == first.Unique {
+		t.Errorf("another of the name: %+v, %v; the first was %+v", again, err, first)
 	}
 }
 
