@@ -111,16 +111,38 @@ def files(c, run):
     assert pathlib.Path(c.download_artifacts(run, "top.txt", ".")).read_text() == "top"
 
 
+def models(c, run):
+    """What MLflow 3 keeps of a model that a run logged."""
+    pathlib.Path("m/data").mkdir(parents=True, exist_ok=True)
+    pathlib.Path("m/MLmodel").write_text("flavors: {}\n")
+    pathlib.Path("m/data/weights").write_bytes(b"1234")
+    eid = c.get_run(run).info.experiment_id
+    m = c.create_logged_model(eid, name="net", source_run_id=run, params={"depth": "3"}, tags={"stage": "new"})
+    c.log_model_artifacts(m.model_id, "m")
+    c.finalize_logged_model(m.model_id, "READY")
+    (found,) = c.search_logged_models([eid], filter_string="name = 'net' AND params.depth = '3'")
+    assert (found.model_id, str(found.status), found.source_run_id, found.tags) == (m.model_id, "READY", run, {"stage": "new"}), found
+    back = pathlib.Path(mlflow.artifacts.download_artifacts(f"models:/{m.model_id}", tracking_uri=c.tracking_uri))
+    assert (back / "data" / "weights").read_bytes() == b"1234", list(back.rglob("*"))
+    c.delete_logged_model(m.model_id)
+    assert c.search_logged_models([eid]) == []
+
+
 if len(sys.argv) > 1:  # MLflow alone: the workspace's tracking URI by https, and a token
     c = MlflowClient(os.environ["MLFLOW_TRACKING_URI"])
-    files(c, track(c, "plain"))
+    mlflow.set_tracking_uri(c.tracking_uri)
+    run = track(c, "plain")
+    files(c, run)
+    models(c, run)
     sys.exit()
 
 credential = DefaultAzureCredential()
 ws = MLClient.from_config(credential).workspaces.get()
 mlflow.set_tracking_uri(ws.mlflow_tracking_uri)
 c = MlflowClient()
-files(c, track(c, "azureml"))
+run = track(c, "azureml")
+files(c, run)
+models(c, run)
 
 # The fluent way.
 mlflow.set_experiment("fluent")

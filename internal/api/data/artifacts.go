@@ -42,7 +42,7 @@ func (h *server) owner(r *request, from, container string) (*jobs.Job, error) {
 	if err != nil {
 		return nil, err
 	}
-	return h.Jobs.Get(r.Context(), arm.Caller(r.Context()), r.w, run)
+	return h.holder(r, run)
 }
 
 func (h *server) artifactOwner(r *request) (*jobs.Job, error) {

@@ -63,11 +63,16 @@ func (h *server) run(r *request) (*jobs.Job, error) {
 	if err != nil {
 		return nil, err
 	}
+	return j, inExperiment(r, j)
+}
+
+// inExperiment checks the experiment of an address, if it names one.
+func inExperiment(r *request, j *jobs.Job) error {
 	name, id := r.PathValue("exp"), r.PathValue("expid")
 	if name != "" && !strings.EqualFold(name, j.Experiment) || id != "" && !strings.EqualFold(id, j.ExperimentID) {
-		return nil, fault.Coded(fault.NotFound, "RunNotFound", j.Name, "The run %q was not found in the experiment %q; it belongs to %q.", j.Name, name+id, j.Experiment)
+		return fault.Coded(fault.NotFound, "RunNotFound", j.Name, "The run %q was not found in the experiment %q; it belongs to %q.", j.Name, name+id, j.Experiment)
 	}
-	return j, nil
+	return nil
 }
 
 func experimentDTO(e jobs.Experiment) object {

@@ -105,7 +105,7 @@ func (h *server) mlListArtifacts(_ http.ResponseWriter, r *mlRequest) (any, erro
 
 // level lists the files and folders right below a folder of a run.
 func (h *server) level(r *request, run, folder string) ([]object, error) {
-	j, err := h.Jobs.Get(r.Context(), arm.Caller(r.Context()), r.w, run)
+	j, err := h.holder(r, run)
 	if err != nil {
 		return nil, err
 	}
@@ -160,7 +160,10 @@ func (h *server) facade(reg arm.Registrar, run string) {
 func (h *server) onRun(f func(http.ResponseWriter, *request) (int, any, error)) func(http.ResponseWriter, *request) (int, any, error) {
 	return func(w http.ResponseWriter, r *request) (int, any, error) {
 		r.blobs = true
-		j, err := h.run(r)
+		j, err := h.holder(r, r.PathValue("run"))
+		if err == nil {
+			err = inExperiment(r, j)
+		}
 		if err != nil {
 			return 0, nil, err
 		}

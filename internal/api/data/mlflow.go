@@ -21,6 +21,10 @@ func (h *server) mlflow(reg arm.Registrar) {
 	for _, version := range []string{"v1.0", "v2.0"} {
 		root := "/mlflow/" + version + workspace
 		for _, api := range []string{root + "/api/2.0/mlflow", root + "/api/2.0/preview/mlflow"} {
+			for pattern, f := range h.loggedModels() {
+				method, path, _ := strings.Cut(pattern, " ")
+				reg.Handle(method+" "+api+path, h.ml(f))
+			}
 			for pattern, f := range map[string]mlHandler{
 				"POST /experiments/create":             h.mlCreateExperiment,
 				"POST /experiments/search":             h.mlSearchExperiments,
@@ -47,7 +51,6 @@ func (h *server) mlflow(reg arm.Registrar) {
 				"POST /runs/log-model":                 h.mlLogModel,
 				"GET /metrics/get-history":             h.mlHistory,
 				"GET /artifacts/list":                  h.mlListArtifacts,
-				"POST /logged-models/search":           mlNoModels,
 			} {
 				method, path, _ := strings.Cut(pattern, " ")
 				reg.Handle(method+" "+api+path, h.ml(f))
@@ -62,31 +65,38 @@ func (h *server) mlflow(reg arm.Registrar) {
 // fields as what a POST has in its body.
 type mlRequest struct {
 	*request
-	ID         string     `json:"run_id"`
-	UUID       string     `json:"run_uuid"` // older clients
-	Experiment string     `json:"experiment_id"`
-	Name       string     `json:"name"`
-	NewName    string     `json:"new_name"`
-	RunName    string     `json:"run_name"`
-	Status     string     `json:"status"`
-	Start      mlInt      `json:"start_time"`
-	End        mlInt      `json:"end_time"`
-	Tags       []mlPair   `json:"tags"`
-	Params     []mlPair   `json:"params"`
-	Metrics    []mlMetric `json:"metrics"`
-	Key        string     `json:"key"`
-	Value      any        `json:"value"`
-	At         mlInt      `json:"timestamp"`
-	Step       mlInt      `json:"step"`
-	IDs        []string   `json:"experiment_ids"`
-	Filter     string     `json:"filter"`
-	View       any        `json:"run_view_type"`
-	ViewType   any        `json:"view_type"`
-	Max        mlInt      `json:"max_results"`
-	Orders     []string   `json:"order_by"`
-	Page       string     `json:"page_token"`
-	Path       string     `json:"path"`
-	ModelJSON  string     `json:"model_json"`
+	ID         string            `json:"run_id"`
+	UUID       string            `json:"run_uuid"` // older clients
+	Experiment string            `json:"experiment_id"`
+	Name       string            `json:"name"`
+	NewName    string            `json:"new_name"`
+	RunName    string            `json:"run_name"`
+	Status     any               `json:"status"`
+	Start      mlInt             `json:"start_time"`
+	End        mlInt             `json:"end_time"`
+	Tags       []mlPair          `json:"tags"`
+	Params     []mlPair          `json:"params"`
+	Metrics    []mlMetric        `json:"metrics"`
+	Model      string            `json:"model_id"`
+	Dataset    string            `json:"dataset_name"`
+	Digest     string            `json:"dataset_digest"`
+	Key        string            `json:"key"`
+	Value      any               `json:"value"`
+	At         mlInt             `json:"timestamp"`
+	Step       mlInt             `json:"step"`
+	IDs        []string          `json:"experiment_ids"`
+	Filter     string            `json:"filter"`
+	View       any               `json:"run_view_type"`
+	ViewType   any               `json:"view_type"`
+	Max        mlInt             `json:"max_results"`
+	Orders     mlOrders          `json:"order_by"`
+	Page       string            `json:"page_token"`
+	Path       string            `json:"path"`
+	SourceRun  string            `json:"source_run_id"`
+	ModelType  string            `json:"model_type"`
+	Models     []json.RawMessage `json:"models"`
+	Datasets   []json.RawMessage `json:"datasets"`
+	ModelJSON  string            `json:"model_json"`
 }
 
 type mlPair struct {
@@ -95,10 +105,42 @@ type mlPair struct {
 }
 
 type mlMetric struct {
-	Key   string `json:"key"`
-	Value any    `json:"value"`
-	At    mlInt  `json:"timestamp"`
-	Step  mlInt  `json:"step"`
+	Key     string `json:"key"`
+	Model   string `json:"model_id"`
+	Dataset string `json:"dataset_name"`
+	Digest  string `json:"dataset_digest"`
+	Value   any    `json:"value"`
+	At      mlInt  `json:"timestamp"`
+	Step    mlInt  `json:"step"`
+}
+
+// mlOrders are what results are sorted by: texts, or of models objects.
+type mlOrders []string
+
+// UnmarshalJSON implements [json.Unmarshaler].
+func (o *mlOrders) UnmarshalJSON(b []byte) error {
+	var list []json.RawMessage
+	if err := json.Unmarshal(b, &list); err != nil {
+		return err
+	}
+	for _, v := range list {
+		var text string
+		var of struct {
+			Field     string `json:"field_name"`
+			Ascending *bool  `json:"ascending"`
+		}
+		if json.Unmarshal(v, &text) != nil {
+			if err := json.Unmarshal(v, &of); err != nil {
+				return err
+			}
+			text = of.Field
+			if of.Ascending != nil && !*of.Ascending {
+				text += " DESC"
+			}
+		}
+		*o = append(*o, text)
+	}
+	return nil
 }
 
 // mlInt is a number that protobuf's JSON may write as text.
@@ -170,7 +212,11 @@ func mlCode(err error) string {
 }
 
 func (r *mlRequest) read() error {
-	if r.Method != http.MethodGet {
+	switch r.Method {
+	case http.MethodDelete:
+		return readOptional(r.request, r)
+	case http.MethodGet:
+	default:
 		return readLarge(r.request, r)
 	}
 	q := r.URL.Query()
@@ -242,12 +288,6 @@ func millis(t time.Time) any {
 		return nil
 	}
 	return t.UnixMilli()
-}
-
-// mlNoModels answers MLflow 3, which looks for logged models whenever it lists
-// artifacts. There are none: making one is not built.
-func mlNoModels(http.ResponseWriter, *mlRequest) (any, error) {
-	return object{"models": []any{}}, nil
 }
 
 // mlUnknown names what there is not. MLflow 3 asks for what newer servers have,

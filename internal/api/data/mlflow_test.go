@@ -208,16 +208,55 @@ func TestMLflowRunsOfItsOwn(t *testing.T) {
 	}
 }
 
+// A model is its run's: who may write the run may write the model, and its
+// files are nobody else's.
+func TestMLflowLoggedModels(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	guid, other := tracked(w, "job_1"), tracked(w, "job_2")
+	w.token = guid
+	made := w.call(200, "POST", ml+"/logged-models", `{"source_run_id":"job_1","name":"m","params":[{"key":"a","value":"1"}]}`)["model"].(map[string]any)["info"].(map[string]any)
+	id := made["model_id"].(string)
+	if want := "azureml://" + host + "/mlflow/v2.0" + wsID + "/experiments/x/runs/" + id + "/artifacts"; made["artifact_uri"] != want || made["status"] != "LOGGED_MODEL_PENDING" {
+		t.Errorf("made %v, want its files at %s", made, want)
+	}
+	files := "/history/v1.0{WS}/experiments/x/runs/" + id + "/artifacts"
+	w.call(200, "POST", files+"/batch/metadata", `{"paths":[{"path":"MLmodel"}]}`)
+	if got := w.call(200, "GET", files, "")["value"].([]any); len(got) != 1 {
+		t.Errorf("files %v", got)
+	}
+	if got := w.call(200, "GET", "/history/v1.0{WS}/experiments/x/runs/job_1/artifacts", "")["value"].([]any); len(got) != 0 {
+		t.Errorf("files of the run %v", got)
+	}
+	w.call(200, "POST", ml+"/runs/log-metric", `{"run_id":"job_1","model_id":"`+id+`","key":"acc","value":0.5,"timestamp":1,"step":0}`)
+	w.call(200, "PATCH", ml+"/logged-models/"+id, `{"status":"LOGGED_MODEL_READY"}`)
+	w.call(200, "PATCH", ml+"/logged-models/"+id+"/tags", `{"tags":[{"key":"t","value":"v"}]}`)
+	w.call(200, "POST", ml+"/runs/outputs", `{"run_id":"job_1","models":[{"model_id":"`+id+`","step":0}]}`)
+	exp := made["experiment_id"].(string)
+	found := w.call(200, "POST", ml+"/logged-models/search", `{"experiment_ids":["`+exp+`"],"filter":"source_run_id = 'job_1' AND metrics.acc > 0.4 AND tags.t = 'v'","order_by":[{"field_name":"creation_time","ascending":false}]}`)["models"].([]any)
+	if len(found) != 1 || found[0].(map[string]any)["info"].(map[string]any)["status"] != "LOGGED_MODEL_READY" {
+		t.Errorf("found %v", found)
+	}
+	w.token = other
+	w.call(403, "PATCH", ml+"/logged-models/"+id, `{"status":"LOGGED_MODEL_UPLOAD_FAILED"}`)
+	w.call(403, "POST", ml+"/logged-models", `{"source_run_id":"job_1","name":"m"}`)
+	w.call(403, "POST", files+"/batch/metadata", `{"paths":[{"path":"evil"}]}`)
+	w.token = "user"
+	w.call(200, "DELETE", ml+"/logged-models/"+id, "")
+	w.call(404, "GET", ml+"/logged-models/"+id, "")
+	w.call(404, "GET", files, "")
+}
+
 // Bodies that nobody means are refused, and never break anything.
 func TestMLflowTakesAnything(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	tracked(w, "job_1")
 	keys := []string{"run_id", "run_uuid", "experiment_id", "experiment_ids", "name", "new_name", "run_name", "status", "start_time", "end_time", "tags", "params", "metrics", "key", "value",
-		"timestamp", "step", "filter", "run_view_type", "max_results", "order_by", "page_token", "model_json"}
+		"timestamp", "step", "filter", "run_view_type", "max_results", "order_by", "page_token", "model_json", "source_run_id", "model_id", "models", "datasets"}
 	vals := []string{`"job_1"`, `null`, `0`, `-1`, `1e300`, `"x"`, `""`, `[]`, `{}`, `["job_1"]`, `[{"key":"a","value":1}]`, `[{"key":"a"}]`, `[null]`, `true`, `"NaN"`, `9223372036854775807`, `"\u0000"`, `"Default"`, `["0"]`}
 	ops := []string{"/experiments/create", "/experiments/search", "/experiments/delete", "/experiments/set-experiment-tag", "/runs/create", "/runs/update", "/runs/delete", "/runs/search", "/runs/log-metric",
-		"/runs/log-parameter", "/runs/log-batch", "/runs/set-tag", "/runs/delete-tag", "/runs/log-model", "/logged-models/search", "/nothing"}
+		"/runs/log-parameter", "/runs/log-batch", "/runs/set-tag", "/runs/delete-tag", "/runs/log-model", "/logged-models/search", "/logged-models", "/logged-models/m-1/params", "/runs/log-inputs", "/runs/outputs", "/nothing"}
 	r := rand.New(rand.NewPCG(4, 31))
 	for range 3000 {
 		var fields []string

@@ -110,8 +110,9 @@ func (r *mlRequest) mlRun(t jobs.Tracked) object {
 	for name, p := range t.Metrics {
 		metrics = append(metrics, pointDTO(name, p))
 	}
+	inputs, outputs := linksDTO(t.Job)
 	return object{"info": r.mlInfo(t.Job), "data": object{"metrics": metrics, "params": pairList(t.Params), "tags": pairList(t.AllTags())},
-		"inputs": object{"dataset_inputs": []any{}}}
+		"inputs": inputs, "outputs": outputs}
 }
 
 func pointDTO(name string, p jobs.Point) object {
@@ -153,9 +154,10 @@ func (h *server) mlUpdateRun(_ http.ResponseWriter, r *mlRequest) (any, error) {
 			return nil, err
 		}
 	}
-	to, known := mlStates[strings.ToUpper(r.Status)]
-	if !known && r.Status != "" {
-		return nil, fault.Coded(fault.Invalid, "INVALID_PARAMETER_VALUE", "status", "The status %.40q is not one of MLflow's.", r.Status)
+	status := toText(r.Status)
+	to, known := mlStates[strings.ToUpper(status)]
+	if !known && status != "" {
+		return nil, fault.Coded(fault.Invalid, "INVALID_PARAMETER_VALUE", "status", "The status %.40q is not one of MLflow's.", status)
 	}
 	var j *jobs.Job
 	var err error
@@ -232,9 +234,37 @@ func (h *server) named(in []mlMetric) ([]jobs.Named, error) {
 	return out, nil
 }
 
+// measure keeps the metrics that are a model's with the model too.
+func (h *server) measure(r *mlRequest, in []mlMetric, named []jobs.Named) error {
+	of := map[string][]jobs.ModelMetric{}
+	for i, m := range in {
+		if m.Model != "" {
+			of[m.Model] = append(of[m.Model], jobs.ModelMetric{Name: m.Key, Dataset: m.Dataset, Digest: m.Digest, Point: named[i].Point})
+		}
+	}
+	for model, list := range of {
+		_, err := h.Jobs.ChangeModel(r.Context(), arm.Caller(r.Context()), r.w, model, func(m *jobs.LoggedModel) error {
+			for _, v := range list {
+				if err := m.Measure(v); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func (h *server) mlLogMetric(_ http.ResponseWriter, r *mlRequest) (any, error) {
-	named, err := h.named([]mlMetric{{r.Key, r.Value, r.At, r.Step}})
+	one := []mlMetric{{r.Key, r.Model, r.Dataset, r.Digest, r.Value, r.At, r.Step}}
+	named, err := h.named(one)
 	if err != nil {
+		return nil, err
+	}
+	if err := h.measure(r, one, named); err != nil {
 		return nil, err
 	}
 	return h.mlTrack(r, jobs.Log{Metrics: named})
@@ -257,6 +287,9 @@ func (h *server) mlLogBatch(_ http.ResponseWriter, r *mlRequest) (any, error) {
 			return nil, fault.Coded(fault.Invalid, "INVALID_PARAMETER_VALUE", "params", "The param %.80q is in the request twice, with two values.", p.Key)
 		}
 		seen[p.Key] = toText(p.Value)
+	}
+	if err := h.measure(r, r.Metrics, named); err != nil {
+		return nil, err
 	}
 	return h.mlTrack(r, jobs.Log{Metrics: named, Params: seen, Tags: pairs(r.Tags)})
 }

@@ -300,6 +300,9 @@ func (s *Service) Delete(ctx context.Context, p access.Principal, w Workspace, n
 	if err := s.dropArtifacts(ctx, w, f.body.Name); err != nil {
 		return false, err
 	}
+	if err := s.dropModels(ctx, w, f.body.Name); err != nil {
+		return false, err
+	}
 	changes := []row.Change{
 		row.Drop(f.doc.Key()), row.Drop(row.Key{Kind: row.Task, ID: f.body.Run}), row.Drop(row.Key{Kind: row.Run, ID: f.body.Run}),
 		row.Drop(row.Key{Kind: row.RunStatus, ID: f.body.Run}), s.event(p, f.doc.ID, "delete", ""),

@@ -61,6 +61,7 @@ type Body struct {
 	Properties   map[string]string `json:"properties,omitempty"`
 	Params       map[string]string `json:"params,omitempty"` // MLflow's
 	Outputs      []queue.Output    `json:"outputs,omitempty"`
+	Links        *Links            `json:"links,omitempty"`
 	Definition   json.RawMessage   `json:"definition,omitempty"` // as it came
 	Parent       string            `json:"parent,omitempty"`     // run id
 	Root         string            `json:"root,omitempty"`       // run id
