@@ -5,7 +5,6 @@ import "strings"
 // assets are what has names and versions, and datastores, as SDK v2 speaks of them.
 func (s *scene) assets() {
 	s.t.Helper()
-	const version = "?api-version=2024-04-01"
 	for kind, props := range map[string]string{
 		"environments": `"image":"python:3.11","condaFile":"dependencies:\n- python=3.11\n- pip:\n  - six\n"`,
 		"data":         `"dataUri":"azureml://datastores/workspaceblobstore/paths/d/","dataType":"uri_folder"`,

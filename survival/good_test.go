@@ -41,6 +41,8 @@ func newScene(w *world, n string) *scene {
 	s.submit("cpu-"+n+"x", "runs-"+n, "echo begin; sleep 600")
 	s.awaitLog("runs-"+n, "begin")
 	s.arm()
+	s.platform()
+	s.tracking()
 	s.history()
 	s.files()
 	s.assets()
@@ -101,7 +103,6 @@ func (s *scene) ask(method, target, body string, into any) {
 }
 
 func (s *scene) arm() {
-	const version = "?api-version=2024-04-01"
 	for _, at := range []string{"/tenants", "/subscriptions", "{SUB}", "{SUB}/locations", "{SUB}/resources", "{SUB}/providers", "{SUB}/resourceGroups",
 		"{SUB}/resourceGroups/ebb", "{SUB}/resourceGroups/ebb/resources", "{SUB}/providers/Microsoft.MachineLearningServices",
 		"/providers/Microsoft.MachineLearningServices/operations", "{SUB}/providers/Microsoft.MachineLearningServices/workspaces",

@@ -19,7 +19,7 @@ import (
 )
 
 // mutations is how many spoilt requests a run sends, by how many clients at once.
-const mutations, spoilers = 6000, 4
+const mutations, spoilers = 20000, 4
 
 // TestMutations sends a live server good requests with something wrong with
 // them. Whatever it is, the server answers with an error in Azure's words, and
@@ -141,6 +141,7 @@ func notEnvelope(a answer) string {
 // wantCalm checks that a server is as well as it was before.
 func (s *scene) wantCalm() {
 	s.t.Helper()
+	s.unlock()
 	s.home()
 	clusters, err := client.Collect(s.c.Computes().All(s.t.Context()))
 	if err != nil {

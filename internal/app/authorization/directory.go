@@ -2,6 +2,7 @@ package authorization
 
 import (
 	"context"
+	"encoding/json"
 	"strings"
 
 	"github.com/ebb-compute/ebb/internal/app/workspaces"
@@ -18,17 +19,27 @@ type Entry struct {
 
 // identified is the part of a resource that says who it is.
 type identified struct {
-	ID       string `json:"id"`
-	Name     string `json:"name"`
-	Type     string `json:"type"`
-	Identity struct {
-		Type      string `json:"type"`
-		Principal string `json:"principalId"`
-	} `json:"identity"`
-	Properties struct {
-		Principal string `json:"principalId"`
-		Client    string `json:"clientId"`
-	} `json:"properties"`
+	ID         string `json:"id"`
+	Name       string `json:"name"`
+	Type       string `json:"type"`
+	Identity   lenient
+	Properties lenient
+}
+
+// lenient is what a resource says of a principal. Records of other providers are
+// kept as they came: where one has something else in that place, it has none.
+type lenient struct{ Type, Principal, Client string }
+
+// UnmarshalJSON implements [json.Unmarshaler].
+func (l *lenient) UnmarshalJSON(text []byte) error {
+	var is map[string]any
+	if json.Unmarshal(text, &is) != nil {
+		return nil
+	}
+	l.Type, _ = is["type"].(string)
+	l.Principal, _ = is["principalId"].(string)
+	l.Client, _ = is["clientId"].(string)
+	return nil
 }
 
 // Directory returns every principal there is.
