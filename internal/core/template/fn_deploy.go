@@ -24,9 +24,9 @@ var deployments = map[string]function{
 	"tenantResourceId":          fn(2, -1, func(c *invocation, v []any) (any, error) { return c.idBelow("", v) }),
 	"extensionResourceId":       fn(3, -1, extensionResourceID),
 	"providers":                 missing("it is not part of Ebb; write the api-version out, as Azure advises too"),
-	"parseCidr":                 missing("functions of network addresses are not part of Ebb; write the addresses out"),
-	"cidrSubnet":                missing("functions of network addresses are not part of Ebb; write the addresses out"),
-	"cidrHost":                  missing("functions of network addresses are not part of Ebb; write the addresses out"),
+	"parseCidr":                 fn(1, 1, parseCIDR),
+	"cidrSubnet":                fn(3, 3, cidrSubnet),
+	"cidrHost":                  fn(2, 2, cidrHost),
 	"getSecret":                 missing("key vaults hold no secrets here; give the value as a parameter"),
 	"pickZones":                 fn(3, 5, func(*invocation, []any) (any, error) { return []any{}, nil }), // regions here have no zones
 }
