@@ -141,7 +141,9 @@ func TestSecrets(t *testing.T) {
 					}
 				}
 			}
-			return refusal(400, "Bad", "No good: "+secret+"."), c.Method == "PUT"
+			ans := refusal(400, "Bad", "No good: "+secret+".")
+			ans.Body.(map[string]any)["error"].(map[string]any)["details"] = []any{map[string]any{"code": "Why", "message": secret}}
+			return ans, c.Method == "PUT"
 		}
 		props := w.deploy("d", `{"parameters": {"pw": {"type": "securestring"}}, "parameters.given": {"pw": {"value": "`+secret+`"}}, "resources": [`+
 			thing("a", `, "properties": {"p": "[parameters('pw')]"}`)+`]}`)
@@ -222,7 +224,7 @@ func TestCancel(t *testing.T) {
 		if props := w.wait("d"); props["provisioningState"] != "Canceled" {
 			t.Errorf("it ended as %v", props["provisioningState"])
 		}
-		wants(t, "operations", w.steps("d"), []string{"a Canceled InternalServerError"})
+		wants(t, "operations", w.steps("d"), []string{"a Canceled Canceled"})
 		refusedAs(t, w.s.Cancel(t.Context(), w.owner, w.group, "d"), fault.Conflict, "DeploymentCannotBeCancelled")
 
 		w.az.on = nil

@@ -61,6 +61,11 @@ func (t *turn) canceled(ctx context.Context) bool {
 	return err == nil && d.Canceling
 }
 
+// halted is what becomes of what was under way when its deployment was cancelled.
+func halted() *Problem {
+	return &Problem{Code: "Canceled", Message: "The deployment was canceled while this was under way.", Details: []any{}}
+}
+
 // internal is an error that is not the user's.
 func (t *turn) internal(ctx context.Context, err error) *Problem {
 	if ctx.Err() == nil {
@@ -131,7 +136,10 @@ func (t *turn) call(ctx context.Context, c Call) (Answer, *Problem) {
 	c.Host = t.d.Host
 	for try := 0; ; try++ {
 		ans, err := t.s.Calls.Do(ctx, t.d.Who, c)
-		if err != nil {
+		switch {
+		case err != nil && ctx.Err() != nil:
+			return ans, halted()
+		case err != nil:
 			return ans, t.internal(ctx, err)
 		}
 		busy := ans.Status == http.StatusTooManyRequests || ans.Status >= http.StatusInternalServerError
@@ -158,7 +166,7 @@ func (t *turn) problem(body any, status int) *Problem {
 	}
 	p.Target, _ = e["target"].(string)
 	if details, ok := e["details"].([]any); ok && len(details) > 0 {
-		p.Details = details
+		p.Details, _ = t.hidden(details).([]any)
 	}
 	return p
 }
@@ -178,7 +186,7 @@ func (t *turn) follow(ctx context.Context, r *template.Resource, ans Answer) *Pr
 			return t.ended(state(ans.Body), ans.Body)
 		}
 		if !sleep(ctx, pause) {
-			return &Problem{Code: "Canceled", Message: "It was canceled.", Details: []any{}}
+			return halted()
 		}
 		next, problem := t.call(ctx, c)
 		if problem != nil {
@@ -242,7 +250,7 @@ func (t *turn) nest(ctx context.Context, r *template.Resource, body map[string]a
 	switch {
 	case err != nil && ctx.Err() != nil:
 		t.stop(context.WithoutCancel(ctx), key)
-		return http.StatusConflict, &Problem{Code: "Canceled", Message: "It was canceled.", Details: []any{}}
+		return http.StatusConflict, halted()
 	case err != nil:
 		return http.StatusInternalServerError, t.internal(ctx, err)
 	case d.State == succeeded:
