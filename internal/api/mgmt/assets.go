@@ -48,6 +48,9 @@ func RegisterAssets(reg arm.Registrar, s AssetServices) {
 				reg.Handle("DELETE "+at, s.in(h.delete))
 			}
 			arm.NotBuilt(reg, "POST "+version+"/publish", "Publishing assets to a registry")
+			if c == assets.Models {
+				arm.NotBuilt(reg, "POST "+version+"/package", "Packaging of models")
+			}
 			if c == assets.Codes {
 				reg.Handle("POST "+version+"/startPendingUpload", s.in(h.startUpload))
 			}
