@@ -112,7 +112,7 @@ var badRequests = map[string]struct {
 	"a job on an unknown cluster":                       {"PUT", "{WS}/jobs/bad", jobBody("cpu-ax", "none"), refusal{400, "ComputeNotFound", "none"}},
 	"a job on no cluster":                               {"PUT", "{WS}/jobs/bad", jobBody(`,"computeId":"{WS}/computes/cpu-ax"`, ""), refusal{400, "ComputeNotFound", ""}},
 	"a job without a command":                           {"PUT", "{WS}/jobs/bad", jobBody("true", ""), refusal{400, "InvalidPropertyValue", "command"}},
-	"a job of a kind that is not made":                  {"PUT", "{WS}/jobs/bad", jobBody("Command", "Sweep"), refusal{400, "NotImplemented", "Sweep"}},
+	"a job of a kind that is not made":                  {"PUT", "{WS}/jobs/bad", jobBody(`"Command"`, `"Sweep","trial":{"command":"c","environmentId":"e"},"objective":{"goal":"Minimize","primaryMetric":"m"},"samplingAlgorithm":{"samplingAlgorithmType":"Random"},"searchSpace":{}`), refusal{400, "NotImplemented", "Sweep"}},
 	"a job with a timeout that is none":                 {"PUT", "{WS}/jobs/bad", jobBody(`"command"`, `"limits":{"jobLimitsType":"Command","timeout":"1h"},"command"`), refusal{400, "InvalidPropertyValue", "1h"}},
 	"a job with an input it lacks":                      {"PUT", "{WS}/jobs/bad", jobBody("true", "echo ${{inputs.none}}"), refusal{400, "InvalidPropertyValue", "inputs.none"}},
 	"a job with a name that climbs":                     {"PUT", "{WS}/jobs/..%2F..%2Fbad", jobBody("", ""), refusal{400, "InvalidRequestUri", ""}},

@@ -121,6 +121,16 @@ func (s *scene) arm() {
 	 "userAccountCredentials":{"adminUserName":"me","adminUserSshPublicKey":"ssh-rsa AAAA"},"remoteLoginPortPublicAccess":"Enabled","enableNodePublicIp":true}}}`)
 	s.add(200, "PATCH", "{WS}/computes/new-{N}x"+version, `{"tags":{"c":"d"},"properties":{"computeType":"AmlCompute","properties":{"scaleSettings":{"minNodeCount":0,"maxNodeCount":3,"nodeIdleTimeBeforeScaleDown":"PT60S"}}}}`)
 	s.add(202, "DELETE", "{WS}/computes/new-{N}x"+version+"&underlyingResourceAction=Delete", "")
+	s.add(200, "POST", "{WS}/checkComputeNameAvailability"+version, `{"name":"ci-{N}x","type":"Microsoft.BatchAI/DataScienceInstance"}`)
+	s.add(201, "PUT", "{WS}/computes/ci-{N}x"+version, `{"location":"westus2","properties":{"computeType":"ComputeInstance","properties":{"vmSize":"STANDARD_DS1_V2","applicationSharingPolicy":"Personal",
+	 "sshSettings":{"sshPublicAccess":"Enabled","adminPublicKey":"ssh-rsa AAAA"},"personalComputeInstanceSettings":{"assignedUser":{"objectId":"o","tenantId":"t"}},"idleTimeBeforeShutdown":"PT30M",
+	 "schedules":{"computeStartStop":[{"status":"Enabled","action":"Stop","triggerType":"Cron","cron":{"expression":"0 18 * * *"}}]}}}}`)
+	s.add(202, "POST", "{WS}/computes/ci-{N}x/stop"+version, "")
+	s.add(202, "POST", "{WS}/computes/ci-{N}x/resize"+version, `{"targetVMSize":"STANDARD_D2_V2"}`)
+	s.add(200, "POST", "{WS}/computes/ci-{N}x/updateIdleShutdownSetting"+version, `{"idleTimeBeforeShutdown":"PT20M"}`)
+	s.add(202, "POST", "{WS}/computes/ci-{N}x/start"+version, "")
+	s.add(202, "POST", "{WS}/computes/ci-{N}x/restart"+version, "")
+	s.add(202, "DELETE", "{WS}/computes/ci-{N}x"+version+"&underlyingResourceAction=Delete", "")
 	s.add(201, "PUT", "{WS}/jobs/made-{N}"+version, `{"properties":{"jobType":"Command","command":"echo ${{inputs.word}} $VAR","computeId":"{WS}/computes/cpu-{N}x","experimentName":"made","displayName":"Made",
 	 "description":"d","environmentVariables":{"VAR":"v"},"inputs":{"word":{"jobInputType":"literal","value":"hello"}},"tags":{"k":"v"},"properties":{"p":"q"},
 	 "limits":{"jobLimitsType":"Command","timeout":"PT1M"},"resources":{"instanceCount":1}}}`)

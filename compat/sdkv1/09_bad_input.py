@@ -3,7 +3,7 @@ import time
 
 from azureml.core import Dataset, Datastore, Environment, Experiment, Model, ScriptRunConfig, Workspace
 from azureml.core.compute import (
-    AksCompute, AmlCompute, ComputeInstance, ComputeTarget, DatabricksCompute, DataFactoryCompute, DsvmCompute,
+    AksCompute, AmlCompute, ComputeTarget, DatabricksCompute, DataFactoryCompute, DsvmCompute,
     KubernetesCompute, RemoteCompute,
 )
 from azureml.core.compute_target import ComputeTargetException
@@ -52,7 +52,6 @@ def unbuilt(words, ask):
 
 
 for kind, words, how in [
-    (ComputeInstance, "ComputeInstance", {"vm_size": D2}),
     (AksCompute, "AKS", {}),
     (DsvmCompute, "VirtualMachine", {}),
     (DataFactoryCompute, "DataFactory", {}),
