@@ -43,6 +43,9 @@ const (
 	look = 100 * time.Millisecond
 	// patience after a pass that failed: the disk may be full.
 	patience = 5 * time.Second
+	// lookback is how long a scope is looked at once more after it is gone: a write
+	// that was let in before the deletion may be committed after it.
+	lookback = 5 * time.Second
 )
 
 // leave marks a group or workspace as going, and wakes who removes it.
@@ -125,9 +128,16 @@ func (s *Service) Run(ctx context.Context) {
 			s.logger().WarnContext(ctx, "deletion not finished", "err", err)
 			again = patience
 		}
+		strays, err2 := s.Strays(ctx)
+		if err2 != nil && ctx.Err() == nil {
+			s.logger().WarnContext(ctx, "strays not removed", "err", err2)
+		}
 		var timer <-chan time.Time
-		if left || err != nil {
+		switch {
+		case left || err != nil:
 			timer = time.After(again)
+		case strays || err2 != nil:
+			timer = time.After(time.Second)
 		}
 		select {
 		case <-ctx.Done():
@@ -268,7 +278,48 @@ func (s *Service) dropLast(ctx context.Context, k row.Key) error {
 		return fmt.Errorf("drop %s: %w", k.ID, err)
 	}
 	s.logger().InfoContext(ctx, "deleted", "id", k.ID)
+	s.gone = append(s.gone, departed{k, s.Now()})
 	return nil
+}
+
+// departed is a scope that is gone, and since when.
+type departed struct {
+	key  row.Key
+	when time.Time
+}
+
+// Strays removes what came into a scope while it went, and reports whether there
+// is one to look at again.
+func (s *Service) Strays(ctx context.Context) (bool, error) {
+	var watched []departed
+	for _, d := range s.gone {
+		_, err := s.Store.Get(ctx, d.key)
+		if err == nil {
+			continue // made again: what is in it is its own
+		}
+		if !errors.Is(err, fault.NotFound) {
+			return true, fmt.Errorf("get %s: %w", d.key.ID, err)
+		}
+		left := 0
+		if d.key.Kind == row.Workspace {
+			if left, err = s.markClusters(ctx, Info{Key: d.key.ID}); err != nil {
+				return true, err
+			}
+			if err := s.dropJobs(ctx, d.key.ID); err != nil {
+				return true, err
+			}
+		}
+		if left == 0 { // a cluster's own rows are control's to drop
+			if err := s.dropWithin(ctx, d.key.ID); err != nil {
+				return true, err
+			}
+		}
+		if left > 0 || s.Now().Sub(d.when) < lookback {
+			watched = append(watched, d)
+		}
+	}
+	s.gone = watched
+	return len(watched) > 0, nil
 }
 
 // dropWithin drops the rows whose ids begin with that of a scope.

@@ -116,6 +116,52 @@ func TestDeleteGroup(t *testing.T) {
 	}
 }
 
+// TestStrays: what is committed into a workspace after it went, by a request that
+// was let in before, goes too; and another workspace of its name is left alone.
+func TestStrays(t *testing.T) {
+	t.Parallel()
+	s, st, c := seeded(t)
+	id := "/subscriptions/" + c.SubscriptionID + "/resourceGroups/ebb/providers/Microsoft.MachineLearningServices/workspaces/main"
+	owner := access.Principal{ID: c.ObjectID, Kind: access.Application}
+	remove := func() {
+		if _, err := s.Delete(t.Context(), owner, workspaces.Request{ID: id}); err != nil {
+			t.Fatal(err)
+		}
+		if left, err := s.Sweep(t.Context()); left || err != nil {
+			t.Fatalf("Sweep() = %v, %v", left, err)
+		}
+	}
+	strays := func() {
+		if again, err := s.Strays(t.Context()); err != nil || !again {
+			t.Fatalf("Strays() = %v, %v; want another look", again, err)
+		}
+	}
+	remove()
+	furnish(t, st, strings.ToLower(id))
+	strays()
+	rows := st.Rows(row.Cluster)
+	if len(rows) != 1 || !rows[0].(fleet.Cluster).Deleting || len(st.Rows(row.Job)) != 0 || len(st.Rows(row.Compute)) != 1 {
+		t.Fatalf("the stray cluster is %v", rows)
+	}
+	if _, err := st.Commit(t.Context(), row.Drop(rows[0].Key())); err != nil { // control's part
+		t.Fatal(err)
+	}
+	strays()
+	if len(st.Rows(row.Metric)) != 0 || len(st.Rows(row.Compute)) != 0 {
+		t.Error("something of the stray rows is left")
+	}
+	if _, err := s.Put(t.Context(), owner, workspaces.Request{ID: id, Body: map[string]any{"location": "westus2"}}); err != nil {
+		t.Fatal(err)
+	}
+	furnish(t, st, strings.ToLower(id))
+	if again, err := s.Strays(t.Context()); again || err != nil {
+		t.Errorf("Strays() = %v, %v with a new workspace there", again, err)
+	}
+	if rows := st.Rows(row.Cluster); len(rows) != 1 || rows[0].(fleet.Cluster).Deleting {
+		t.Errorf("the new workspace's cluster is %v", rows)
+	}
+}
+
 // TestEveryKindIsDeleted holds the lists of delete.go against package row.
 func TestEveryKindIsDeleted(t *testing.T) {
 	t.Parallel()
