@@ -31,7 +31,14 @@ az ml compute update --name flagged --set size=Standard_DS4_v2 2>error && exit 1
 grep -q "cannot be changed" error
 az ml compute attach --name k8 --type kubernetes --resource-id /subscriptions/s/resourceGroups/g/providers/Microsoft.Kubernetes/connectedClusters/c 2>error && exit 1
 grep -q "ERROR" error
-az ml compute create --name notebook --type computeinstance --size Standard_DS2_v2
+cat > notebook.yml <<'YML'
+$schema: https://azuremlschemas.azureedge.net/latest/computeInstance.schema.json
+name: notebook
+type: computeinstance
+size: Standard_DS2_v2
+idle_time_before_shutdown_minutes: 30
+YML
+az ml compute create --file notebook.yml
 az ml compute stop --name notebook
 test "$(az ml compute show --name notebook --query state -o tsv)" = Stopped
 az ml compute start --name notebook

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"strings"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -31,7 +32,8 @@ var computeFields = map[string]string{
 	"admin-username": "ssh_settings.admin_username", "ssh-key-value": "ssh_settings.ssh_key_value",
 	"admin-password": "ssh_settings.admin_password", "ssh-public-access-enabled": "ssh_public_access_enabled",
 	"enable-node-public-ip": "enable_node_public_ip", "resource-id": "resource_id", "ssh-port": "ssh_settings.ssh_port",
-	"namespace": "namespace",
+	"namespace": "namespace", "idle-time-before-shutdown-minutes": "idle_time_before_shutdown_minutes", "enable-sso": "enable_sso",
+	"user-object-id": "create_on_behalf_of.user_object_id", "user-tenant-id": "create_on_behalf_of.user_tenant_id",
 }
 
 func (a *app) computeCommand() *cobra.Command {
@@ -96,36 +98,38 @@ func (f *computeFlags) register(flags *pflag.FlagSet) {
 	flags.String("admin-password", "", "password of the administrator")
 	flags.Bool("ssh-public-access-enabled", false, "open the SSH port to the public")
 	flags.Bool("enable-node-public-ip", true, "give nodes a public address")
+	flags.Int("idle-time-before-shutdown-minutes", 0, "how long a compute instance may stand idle")
+	flags.Bool("enable-sso", true, "single sign-on to a compute instance")
+	flags.String("user-object-id", "", "whom a compute instance is for")
+	flags.String("user-tenant-id", "", "tenant of whom a compute instance is for")
 	flags.StringArrayVar(&f.set, "set", nil, "`FIELD=VALUE …` over the file's, as max_instances=2")
 	flags.BoolVar(&f.noWait, "no-wait", false, "do not wait until it is ready")
 }
 
 // spec joins the file and the flags; flags win.
-func (f *computeFlags) spec(flags *pflag.FlagSet, args []string) (*azml.Compute, error) {
+func (f *computeFlags) spec(flags *pflag.FlagSet, args []string) (azml.ComputeSpec, error) {
 	doc := yamlspec.Empty()
 	var err error
 	if f.file != "" {
 		if doc, err = yamlspec.Read(f.file); err != nil {
 			return nil, usageError{err}
 		}
-	} else if flags.Lookup("max-instances") != nil {
-		// The file's default is the schema's (1), and the flag's is the SDK's.
-		err = doc.Put("--max-instances", flags.Lookup("max-instances").Value.String(), "max_instances")
 	}
-	if err == nil && (flags.Changed("type") || !doc.Has("type")) {
+	if flags.Changed("type") || !doc.Has("type") {
 		err = doc.Put("--type", flags.Lookup("type").Value.String(), "type")
 	}
-	s := &azml.Compute{Dir: doc.Dir}
+	if most := flags.Lookup("max-instances"); err == nil && f.file == "" && most != nil && strings.EqualFold(doc.Top("type"), "amlcompute") {
+		// The file's default is the schema's (1), and the flag's is the SDK's.
+		err = doc.Put("--max-instances", most.Value.String(), "max_instances")
+	}
 	if err == nil {
 		err = f.overlay(doc, flags, args)
 	}
+	var s azml.ComputeSpec
 	if err == nil {
-		err = doc.Decode(s)
+		s, err = azml.ReadCompute(doc)
 	}
-	if err == nil && !doc.Has("max_instances") {
-		s.Max = 1
-	}
-	if err == nil && s.Name == "" {
+	if err == nil && s.Base().Name == "" {
 		err = errors.New("the cluster needs a name: --name NAME")
 	}
 	return s, asUsage(err)
@@ -163,25 +167,22 @@ func (a *app) createCompute(cmd *cobra.Command, f *computeFlags, args []string) 
 	}
 	defer c.Close()
 	ctx := cmd.Context()
-	if spec.Location == "" {
+	base := spec.Base()
+	if base.Location == "" {
 		ws, err := c.Workspace(ctx)
 		if err != nil {
 			return fmt.Errorf("look up the workspace: %w", err)
 		}
-		spec.Location = ws.Location
+		base.Location = ws.Location
 	}
-	if !spec.IsCluster() {
-		body, err := spec.Other(c.File())
-		if err != nil {
-			return usageError{err}
-		}
-		return a.putCompute(ctx, c, spec.Name, body, "Creating "+spec.Name, f.noWait)
-	}
-	want, err := spec.ARM(c.File())
+	want, err := spec.Document(c.File())
 	if err != nil {
 		return usageError{err}
 	}
-	return a.makeCluster(ctx, c, spec.Name, want, spec.SSHPublic != nil, f.noWait)
+	if cluster, ok := spec.(*azml.Compute); ok {
+		return a.makeCluster(ctx, c, base.Name, want.(client.Compute), cluster.SSHPublic != nil, f.noWait)
+	}
+	return a.putCompute(ctx, c, base.Name, want, "Creating "+base.Name, f.noWait)
 }
 
 // makeCluster makes a cluster, or brings one that is there to what is wanted.

@@ -261,6 +261,8 @@ func TestAssetsGetTheNextVersion(t *testing.T) {
 	}{
 		"a version that is not there: which are": {"environment show sk -v 9", 3, "has no version 9; there are: 2, 1"},
 		"a label there is not":                   {"environment show sk -l stable", 2, "there is: latest"},
+		"a field of another kind of compute":     {"compute create -n c1 --type computeinstance --max-instances 2", 2, "--max-instances: there is no such field"},
+		"what instances do not have yet":         {"compute create -n c1 --type computeinstance --set schedules.a=b", 2, "schedules are not built"},
 		"registries":                             {"environment create -n x --registry-name r", 2, "registries are not built"},
 		"data without a path":                    {"data create -n x", 2, "--path"},
 		"data that is not there":                 {"data create -n x -p " + dir + "/none", 2, "there is no "},

@@ -12,15 +12,40 @@ import (
 	"github.com/ebb-compute/ebb/internal/cli/yamlspec"
 )
 
-// Compute is the schema of a compute: amlCompute.schema.json, and as much of
-// computeInstance's and attached ones' as goes to the server.
-type Compute struct {
-	Type        string            `yaml:"type" oneof:"amlcompute computeinstance virtualmachine kubernetes synapsespark"`
+// ComputeSpec is a compute of any kind, read from its own schema.
+type ComputeSpec interface {
+	Base() *ComputeBase
+	// Document is what ARM is sent.
+	Document(f client.File) (any, error)
+}
+
+// ComputeBase is what all kinds have.
+type ComputeBase struct {
+	Type        string            `yaml:"type"`
 	Name        string            `yaml:"name"`
 	Description string            `yaml:"description"`
 	Location    string            `yaml:"location"`
 	Tags        map[string]string `yaml:"tags"`
+	Identity    struct {
+		Type         string         `yaml:"type"`
+		UserAssigned []UserIdentity `yaml:"user_assigned_identities"`
+	} `yaml:"identity"`
 
+	Dir string // what the path of a key is of
+}
+
+// Base returns it.
+func (s *ComputeBase) Base() *ComputeBase { return s }
+
+// Network is where a compute stands.
+type Network struct {
+	VNet   string `yaml:"vnet_name"`
+	Subnet string `yaml:"subnet"`
+}
+
+// Compute is the schema of a cluster: amlCompute.schema.json.
+type Compute struct {
+	ComputeBase
 	Size      string   `yaml:"size"`
 	Tier      string   `yaml:"tier" oneof:"dedicated low_priority lowpriority"`
 	Min       int      `yaml:"min_instances"`
@@ -32,22 +57,30 @@ type Compute struct {
 		User     string `yaml:"admin_username"`
 		Key      string `yaml:"ssh_key_value"`
 		Password string `yaml:"admin_password"`
-		Port     int    `yaml:"ssh_port"`
-		KeyFile  string `yaml:"ssh_private_key_file"`
 	} `yaml:"ssh_settings"`
-	Network struct {
-		VNet   string `yaml:"vnet_name"`
-		Subnet string `yaml:"subnet"`
-	} `yaml:"network_settings"`
-	Identity struct {
-		Type         string         `yaml:"type"`
-		UserAssigned []UserIdentity `yaml:"user_assigned_identities"`
-	} `yaml:"identity"`
+	Network Network `yaml:"network_settings"`
+}
 
-	ResourceID string `yaml:"resource_id"` // of what is attached
-	Namespace  string `yaml:"namespace"`
+// computeTypes are the kinds that az ml knows.
+var computeTypes = []string{"amlcompute", "computeinstance", "virtualmachine", "kubernetes", "synapsespark"}
 
-	Dir string // what the path of a key is of
+// ReadCompute reads a compute by the schema of its kind.
+func ReadCompute(doc *yamlspec.Doc) (ComputeSpec, error) {
+	var spec ComputeSpec
+	kind := strings.ToLower(doc.Top("type"))
+	switch kind {
+	case "amlcompute":
+		spec = &Compute{Max: 1} // the schema's default
+	case "computeinstance":
+		spec = &Instance{}
+	case "virtualmachine", "kubernetes", "synapsespark":
+		spec = &Attached{}
+	default:
+		return nil, doc.Errorf("type", "%q is not allowed; %s", doc.Top("type"), yamlspec.Choice(kind, computeTypes))
+	}
+	err := doc.Decode(spec)
+	spec.Base().Type, spec.Base().Dir = kind, doc.Dir
+	return spec, err
 }
 
 // UserIdentity is an ARM id, alone or as {resource_id: …}.
@@ -72,8 +105,8 @@ func (u *UserIdentity) DecodeSpec(n yamlspec.Node) error {
 // priorities maps az ml's tiers to ARM's words.
 var priorities = map[string]string{"dedicated": "Dedicated", "low_priority": "LowPriority", "lowpriority": "LowPriority"}
 
-// IsCluster reports whether the compute is what this product is about.
-func (s *Compute) IsCluster() bool { return s.Type == "amlcompute" }
+// Document makes the document of a cluster.
+func (s *Compute) Document(f client.File) (any, error) { return s.ARM(f) }
 
 // ARM makes the document of a cluster, with the schema's defaults.
 func (s *Compute) ARM(f client.File) (client.Compute, error) {
@@ -95,7 +128,7 @@ func (s *Compute) ARM(f client.File) (client.Compute, error) {
 		aml.RemoteLogin = "Enabled"
 	}
 	var err error
-	if aml.Subnet, err = s.subnet(f); err != nil {
+	if aml.Subnet, err = s.Network.subnet(f); err != nil {
 		return client.Compute{}, err
 	}
 	if aml.User, err = s.user(); err != nil {
@@ -104,61 +137,11 @@ func (s *Compute) ARM(f client.File) (client.Compute, error) {
 	c := client.Compute{Location: s.Location, Tags: s.Tags, Properties: client.ComputeProperties{
 		ComputeType: "AmlCompute", ComputeLocation: s.Location, Description: s.Description, Properties: aml,
 	}}
-	if s.Identity.Type != "" || len(s.Identity.UserAssigned) > 0 {
-		c.Identity, err = s.identity()
-	}
+	c.Identity, err = s.identity()
 	return c, err
 }
 
-// Other makes the document of a compute that is no cluster, for the server to
-// take or to refuse by name.
-func (s *Compute) Other(f client.File) (map[string]any, error) {
-	properties := map[string]any{}
-	var kind string
-	switch s.Type {
-	case "computeinstance":
-		kind = "ComputeInstance"
-		if s.Size == "" {
-			s.Size = "Standard_DS3_v2"
-		}
-		properties["vmSize"] = s.Size
-		subnet, err := s.subnet(f)
-		if err != nil {
-			return nil, err
-		}
-		if subnet != nil {
-			properties["subnet"] = subnet
-		}
-		if s.NodeIP != nil {
-			properties["enableNodePublicIp"] = *s.NodeIP
-		}
-	case "virtualmachine":
-		kind = "VirtualMachine"
-		properties["sshPort"] = max(s.SSH.Port, 22)
-		properties["administratorAccount"] = map[string]any{"username": s.SSH.User, "password": s.SSH.Password}
-	case "kubernetes":
-		kind = "Kubernetes"
-		properties["namespace"] = s.Namespace
-	case "synapsespark":
-		kind = "SynapseSpark"
-	}
-	outer := map[string]any{"computeType": kind, "description": s.Description, "properties": properties}
-	if s.ResourceID != "" {
-		outer["resourceId"] = s.ResourceID
-	}
-	body := map[string]any{"location": s.Location, "tags": s.Tags, "properties": outer}
-	if s.Identity.Type != "" || len(s.Identity.UserAssigned) > 0 {
-		id, err := s.identity()
-		if err != nil {
-			return nil, err
-		}
-		body["identity"] = id
-	}
-	return body, nil
-}
-
-func (s *Compute) subnet(f client.File) (*client.Ref, error) {
-	n := s.Network
+func (n Network) subnet(f client.File) (*client.Ref, error) {
 	switch {
 	case n.Subnet == "" && n.VNet == "":
 		return nil, nil
@@ -206,7 +189,10 @@ func PublicKey(key, dir string) (string, error) {
 	return strings.TrimSpace(string(b)), err
 }
 
-func (s *Compute) identity() (*client.Identity, error) {
+func (s *ComputeBase) identity() (*client.Identity, error) {
+	if s.Identity.Type == "" && len(s.Identity.UserAssigned) == 0 {
+		return nil, nil
+	}
 	ids := make([]string, len(s.Identity.UserAssigned))
 	for i, id := range s.Identity.UserAssigned {
 		ids[i] = string(id)

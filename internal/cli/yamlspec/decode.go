@@ -161,7 +161,7 @@ func (n Node) scalar(v reflect.Value, y *yaml.Node, allowed string) error {
 			words := strings.Fields(allowed)
 			i := slices.IndexFunc(words, func(w string) bool { return strings.EqualFold(w, text) })
 			if i < 0 {
-				return n.Errorf("%q is not allowed; %s", text, choice(text, words))
+				return n.Errorf("%q is not allowed; %s", text, Choice(text, words))
 			}
 			text = words[i]
 		}
@@ -225,7 +225,7 @@ func (n Node) object(v reflect.Value, depth int) error {
 		switch {
 		case !ok && key.Value == "$schema":
 		case !ok:
-			errs = append(errs, at.Errorf("there is no such field; %s", choice(key.Value, namesOf(fields))))
+			errs = append(errs, at.Errorf("there is no such field; %s", Choice(key.Value, namesOf(fields))))
 		case f.no != "":
 			errs = append(errs, at.Errorf("%s", f.no))
 		default:
@@ -333,8 +333,7 @@ func namesOf(fields map[string]schemaField) []string {
 	return names
 }
 
-// choice names what was probably meant, or all that there is.
-func choice(word string, names []string) string {
+func Choice(word string, names []string) string {
 	if meant, ok := near.Meant(word, names); ok {
 		return "did you mean " + meant + "?"
 	}
