@@ -33,3 +33,12 @@ func TestJobs(t *testing.T) {
 		}, v2, path("jobs", "02_node_loss.py"))
 	})
 }
+
+// TestMLflowCustomCloud runs MLflow without "ebb exec": azureml-mlflow learns of
+// the cloud by its metadata, and files travel by the server's own name.
+func TestMLflowCustomCloud(t *testing.T) {
+	t.Parallel()
+	v2 := ready(t, "venv", "v2")
+	u := newUser(t, testkit.Serve(t, testkit.OnPath()))
+	u.do("30_mlflow.py", "sh", "-ec", `eval "$(ebb env --custom-cloud)"; exec "$0" "$1"`, v2, path("sdkv2", "30_mlflow.py"))
+}

@@ -3,6 +3,7 @@ package mgmt
 import (
 	"errors"
 	"net/http"
+	"regexp"
 	"strings"
 
 	"github.com/ebb-compute/ebb/internal/api/arm"
@@ -22,7 +23,11 @@ func (s JobServices) locate(r *http.Request, ws jobs.Workspace, in *jobs.Submiss
 		if f.Mode == queue.Direct {
 			continue
 		}
-		at, err := s.Assets.Locate(r.Context(), place, f.URI)
+		uri, err := s.ofJob(r, ws, f.URI)
+		if err != nil {
+			return named(err, "properties.inputs."+f.Name+".uri", "input", f.Name)
+		}
+		at, err := s.Assets.Locate(r.Context(), place, uri)
 		if err != nil {
 			return named(err, "properties.inputs."+f.Name+".uri", "input", f.Name)
 		}
@@ -44,6 +49,28 @@ func (s JobServices) locate(r *http.Request, ws jobs.Workspace, in *jobs.Submiss
 		f.Key = at.Key()
 	}
 	return s.free(r, ws, in)
+}
+
+// ofOutput is the address of another job's named output, or of what lies below.
+var ofOutput = regexp.MustCompile(`(?i)^azureml:/*(?:.*/)?jobs/([^/]+)/outputs/([^/]+)(?:/paths)?(/.*)?$`)
+
+// ofJob replaces the address of a job's named output by where the output lies.
+// A job's own files (outputs/artifacts) are assets' to find.
+func (s JobServices) ofJob(r *http.Request, ws jobs.Workspace, uri string) (string, error) {
+	m := ofOutput.FindStringSubmatch(uri)
+	if m == nil || strings.EqualFold(m[2], "artifacts") {
+		return uri, nil
+	}
+	j, err := s.Jobs.Get(r.Context(), arm.Caller(r.Context()), ws, m[1])
+	if err != nil {
+		return "", err
+	}
+	for _, o := range j.Outputs {
+		if o.Name == m[2] {
+			return strings.TrimSuffix(o.URI, "/") + m[3], nil
+		}
+	}
+	return "", fault.Coded(fault.NotFound, "OutputNotFound", uri, "The job %q has no output %q.", j.Name, m[2])
 }
 
 // named says which input or output a refusal is about.

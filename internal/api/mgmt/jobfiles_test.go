@@ -63,6 +63,21 @@ func TestJobKnowsWhereItsFilesAre(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.call(200, "PUT", "/jobs/j", string(again)) // what was read is the same job
+
+	// Another job reads what this one leaves, by its name.
+	w.call(201, "PUT", "/jobs/next", jobWith(`{"m":{"jobInputType":"uri_folder","uri":"azureml://jobs/j/outputs/model/paths/deep/"},"a":{"jobInputType":"uri_file","uri":"azureml://jobs/j/outputs/artifacts/paths/x.txt"}}`, "{}", "x"))
+	for _, d := range w.store.Rows(row.Task) {
+		var next queue.Task
+		if err := json.Unmarshal(d.(row.Document).Body, &next); err != nil {
+			t.Fatal(err)
+		}
+		if next.Name == "next" && (next.Inputs[1].Key != blobstore+"/azureml/j/model/deep" || !strings.HasSuffix(next.Inputs[0].Key, "/ExperimentRun/dcid.j/x.txt")) {
+			t.Errorf("inputs %v", next.Inputs)
+		}
+	}
+	if r := w.call(400, "PUT", "/jobs/bad", jobWith(`{"m":{"jobInputType":"uri_folder","uri":"azureml://jobs/j/outputs/none"}}`, "{}", "x")); !strings.Contains(fmt.Sprint(r), `no output \"none\"`) && !strings.Contains(fmt.Sprint(r), `no output "none"`) {
+		t.Errorf("an output that there is not: %v", r)
+	}
 }
 
 func TestJobFilesAreRefusedByName(t *testing.T) {
@@ -80,7 +95,7 @@ func TestJobFilesAreRefusedByName(t *testing.T) {
 		"another account":                 {in("https://other.blob.core.windows.net/c/x"), "other"},
 		"another cloud's scheme":          {in("s3://bucket/x"), "s3://bucket"},
 		"a path that leads away":          {in("azureml://datastores/workspaceblobstore/paths/../../x"), "relative segments"},
-		"a job's named output":            {in("azureml://jobs/j/outputs/model"), "named outputs"},
+		"an output of no job":             {in("azureml://jobs/j/outputs/model"), "was not found"},
 		"an output over an asset":         {out("uri_folder", "azureml:table:1"), "no place to write to"},
 		"an output file that is a folder": {out("uri_file", "azureml://datastores/workspaceblobstore/paths/x/"), "is a folder"},
 		"a reference to nothing":          {jobWith("{}", "{}", "x ${{inputs.a}}"), "${{inputs.a}}"},

@@ -78,6 +78,12 @@ func begin(t *testing.T, r *runner.Runner, data string, o nodeproto.Order) strin
 	if err := os.WriteFile(filepath.Join(work, "train.py"), []byte("import sys\nprint('args', sys.argv[1:])\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	return beginIn(t, r, dir, o)
+}
+
+// beginIn starts an attempt in its folder.
+func beginIn(t *testing.T, r *runner.Runner, dir string, o nodeproto.Order) string {
+	t.Helper()
 	var out bytes.Buffer
 	spec, err := r.Prepare(t.Context(), dir, o, &out)
 	if err != nil {
