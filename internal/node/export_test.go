@@ -1,9 +1,12 @@
 package node
 
 import (
+	"context"
 	"log/slog"
 	"os"
 	"path/filepath"
+
+	"github.com/ebb-compute/ebb/internal/nodeproto"
 )
 
 // Names that the tests need and nobody else.
@@ -96,4 +99,11 @@ func OlderSlot(b []byte) int {
 		return 0
 	}
 	return slotSize
+}
+
+// FetchInputs lays out the inputs of an order below dir, from the server that
+// the file names.
+func FetchInputs(ctx context.Context, file, cache, dir string, o nodeproto.Order) error {
+	s := &server{file: file, token: "secret"}
+	return s.fetchInputs(ctx, cache, dir, o, func(error) {})
 }
