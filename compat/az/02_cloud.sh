@@ -1,4 +1,4 @@
-# az told of a cloud of its own, logged in with a client's secret: locks,
+# az with a cloud registered for good, logged in with a client's secret: locks,
 # identities, roles, providers and usages.
 set -eu
 is() { [ "$1" = "$2" ] || { echo "got '$1', want '$2'" >&2; exit 1; }; }
@@ -6,6 +6,7 @@ fails() { want=$1; shift; if "$@" >fails.out 2>&1; then echo "did not fail: $*" 
 type=Microsoft.MachineLearningServices
 
 eval "$(ebb env --custom-cloud)"
+unset ARM_CLOUD_METADATA_URL # which names the cloud, too, for as long as it is set
 export AZURE_CONFIG_DIR=$PWD/azure AZURE_CORE_INSTANCE_DISCOVERY=false AZURE_CORE_COLLECT_TELEMETRY=no
 az cloud register -n Ebb --endpoint-resource-manager "$AZURE_AUTHORITY_HOST"
 az cloud set -n Ebb
@@ -47,7 +48,9 @@ az role definition delete -n "Cluster Watcher"
 is "$(az provider show -n $type --query registrationState -o tsv)" Registered
 az provider register -n Microsoft.Network
 is "$(az provider list --query "length([?registrationState=='Registered']) > \`5\`")" true
-is "$(az resource create -g "$GROUP" -n store1 --resource-type Microsoft.Storage/storageAccounts -l westus2 --properties '{}' --query id -o tsv)" "/subscriptions/$SUBSCRIPTION/resourceGroups/$GROUP/providers/Microsoft.Storage/storageAccounts/store1"
+is "$(az storage account create -g "$GROUP" -n store1 --sku Standard_LRS -l westus2 --query id -o tsv)" "/subscriptions/$SUBSCRIPTION/resourceGroups/$GROUP/providers/Microsoft.Storage/storageAccounts/store1"
+az network vnet create -g "$GROUP" -n net --address-prefix 10.0.0.0/16 --subnet-name nodes --subnet-prefixes 10.0.0.0/24 -o none
+is "$(az network vnet subnet list -g "$GROUP" --vnet-name net --query "[].name" -o tsv)" nodes
 az resource tag --ids "/subscriptions/$SUBSCRIPTION/resourceGroups/$GROUP/providers/Microsoft.Storage/storageAccounts/store1" --tags owner=me -o none
 is "$(az resource list --tag owner=me --query "[].name" -o tsv)" store1
 is "$(az vm list-usage -l westus2 --query "[?name.value=='cores'].limit | length(@)")" 1

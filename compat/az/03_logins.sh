@@ -1,4 +1,5 @@
-# The other two ways to log in, in a cloud of its own and under "ebb exec".
+# The other two ways to log in, in the cloud that the variables name and under
+# "ebb exec".
 set -eu
 is() { [ "$1" = "$2" ] || { echo "got '$1', want '$2'" >&2; exit 1; }; }
 export AZURE_CORE_COLLECT_TELEMETRY=no AZURE_CORE_LOGIN_EXPERIENCE_V2=off
@@ -33,7 +34,6 @@ fi
 (
   eval "$(ebb env --custom-cloud)"
   export AZURE_CONFIG_DIR=$PWD/device AZURE_CORE_INSTANCE_DISCOVERY=false CA=$REQUESTS_CA_BUNDLE
-  az cloud register -n Ebb --endpoint-resource-manager "$AZURE_AUTHORITY_HOST"
   az cloud set -n Ebb
   device command_line
   is "$(az account list --query "[0].id" -o tsv)" "$SUBSCRIPTION"
@@ -42,11 +42,8 @@ fi
   az account get-access-token --query tokenType -o tsv >/dev/null
 )
 (
-  eval "$(ebb env --custom-cloud)"
-  url=$AZURE_AUTHORITY_HOST
   eval "$(ebb env --identity)"
   export AZURE_CONFIG_DIR=$PWD/identity AZURE_CORE_INSTANCE_DISCOVERY=false
-  az cloud register -n Ebb --endpoint-resource-manager "$url"
   az cloud set -n Ebb
   is "$(az login --identity --query "[0].id" -o tsv)" "$SUBSCRIPTION"
   is "$(az group list --query "[].name" -o tsv)" "$GROUP"

@@ -250,7 +250,7 @@ func (h authorizationRoutes) denied(_ http.ResponseWriter, r *http.Request) (int
 }
 
 // looks are the last segments of POSTs that change nothing.
-var looks = []string{"listnodes", "validate", "whatif", "register", "checkcomputenameavailability", "getallowedvmsizesforresize", "calculatetemplatehash"}
+var looks = []string{"listnodes", "validate", "whatif", "register", "checkcomputenameavailability", "checknameavailability", "getallowedvmsizesforresize", "calculatetemplatehash"}
 
 // Alive refuses writes to what is on its way out.
 type Alive interface {

@@ -21,7 +21,7 @@ func TestLocks(t *testing.T) {
 	c := s.ws + "/computes/cpu"
 	account := rg + "/providers/Microsoft.Storage/storageAccounts/acct1"
 	s.want(201, "PUT", c, cluster)
-	s.want(201, "PUT", account, `{"location":"westus2"}`)
+	s.want(200, "PUT", account, `{"location":"westus2"}`)
 	const locks = "/providers/Microsoft.Authorization/locks"
 	scopes := []string{s.sub, rg, s.ws, c}
 	for i, scope := range scopes {

@@ -119,7 +119,7 @@ func TestRecords(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
 	rg := s.sub + "/resourceGroups/EBB/providers/"
-	account := s.want(201, "PUT", rg+"microsoft.storage/storageaccounts/acct1", `{"location":"westus2","sku":{"name":"Standard_LRS"},"kind":"StorageV2","properties":{"x":1}}`)
+	account := s.want(200, "PUT", rg+"microsoft.storage/storageaccounts/acct1", `{"location":"westus2","sku":{"name":"Standard_LRS"},"kind":"StorageV2","properties":{"x":1}}`)
 	if id := at(account.body, "id"); id != s.sub+"/resourceGroups/ebb/providers/Microsoft.Storage/storageAccounts/acct1" {
 		t.Errorf("the id is %v", id)
 	}
@@ -171,10 +171,17 @@ func TestRecords(t *testing.T) {
 		t.Errorf("pages of three have %d resources", seen)
 	}
 
+	for name, want := range map[string]any{"acct1": "AlreadyExists", "acct2": nil, "Not Valid": "AccountNameInvalid"} {
+		a := s.want(200, "POST", s.sub+"/providers/Microsoft.Storage/checkNameAvailability", `{"name":"`+name+`","type":"Microsoft.Storage/storageAccounts"}`)
+		if at(a.body, "reason") != want || at(a.body, "nameAvailable") != (want == nil) {
+			t.Errorf("the name %q: %s", name, a.raw)
+		}
+	}
 	for name, c := range map[string]struct {
 		status                 int
 		method, at, body, code string
 	}{
+		"an action of none":  {404, "POST", s.sub + "/providers/Microsoft.Storage/act", "{}", "InvalidResourceType"},
 		"no location":        {400, "PUT", rg + "Microsoft.KeyVault/vaults/kv1", `{}`, "LocationRequired"},
 		"a bad name":         {400, "PUT", rg + "Microsoft.Storage/storageAccounts/My_Account", `{"location":"westus2"}`, "InvalidResourceName"},
 		"an unknown type":    {404, "PUT", rg + "Microsoft.Storage/queues/q", `{"location":"westus2"}`, "InvalidResourceType"},
@@ -203,7 +210,7 @@ func TestTags(t *testing.T) {
 	rg := s.sub + "/resourceGroups/ebb"
 	account := rg + "/providers/Microsoft.Storage/storageAccounts/acct1"
 	s.want(201, "PUT", s.ws+"/computes/cpu", cluster)
-	s.want(201, "PUT", account, `{"location":"westus2"}`)
+	s.want(200, "PUT", account, `{"location":"westus2"}`)
 	for _, scope := range []string{rg, s.ws, s.ws + "/computes/cpu", account} {
 		tags := scope + "/providers/Microsoft.Resources/tags/default"
 		s.want(200, "PUT", tags, `{"properties":{"tags":{"a":"1","b":"2"}}}`)

@@ -20,6 +20,7 @@ type Records interface {
 	Delete(ctx context.Context, p access.Principal, req records.Request) (bool, error)
 	Get(ctx context.Context, p access.Principal, id armid.ID) (records.Document, error)
 	List(ctx context.Context, p access.Principal, scope armid.ID, typ string) ([]records.Document, error)
+	Available(ctx context.Context, p access.Principal, sub, typ, name string) (reason, words string, err error)
 }
 
 // recordRoutes serves every address below a provider that no other route has.
@@ -138,7 +139,8 @@ func (h recordRoutes) write(w http.ResponseWriter, r *http.Request, read func(*h
 		return 0, nil, err
 	}
 	w.Header().Set("ETag", arm.ETag(doc.Rev))
-	if doc.Created {
+	// Clients of storage accounts take a 201 for an error: Azure answers 202, then 200.
+	if doc.Created && !req.ID.Is("Microsoft.Storage/storageAccounts") {
 		return http.StatusCreated, doc.Body, nil
 	}
 	return http.StatusOK, doc.Body, nil
@@ -165,10 +167,32 @@ func (h recordRoutes) act(_ http.ResponseWriter, r *http.Request) (int, any, err
 	if err != nil {
 		return 0, nil, err
 	}
+	if id.Provider == "" && strings.EqualFold(r.PathValue("rest"), "checkNameAvailability") {
+		return h.available(r)
+	}
+	if id.Provider == "" {
+		return 0, nil, fault.Coded(fault.NotFound, "InvalidResourceType", "", "The action '%.200s' could not be found in the namespace '%.200s' of this server.", r.PathValue("rest"), r.PathValue("namespace"))
+	}
 	if _, err := h.r.Get(r.Context(), arm.Caller(r.Context()), id); err != nil {
 		return 0, nil, err
 	}
 	return 0, nil, fault.Coded(fault.Unsupported, "NotImplemented", id.String(), "%.100s is not part of Ebb: resources of this provider are records, with nothing behind them.", typ[strings.LastIndexByte(typ, '/')+1:])
+}
+
+// available answers what az asks before it makes a storage account or a registry.
+func (h recordRoutes) available(r *http.Request) (int, any, error) {
+	var body struct{ Name, Type string }
+	if err := arm.ReadJSON(r, &body); err != nil {
+		return 0, nil, err
+	}
+	reason, words, err := h.r.Available(r.Context(), arm.Caller(r.Context()), r.PathValue("sub"), body.Type, body.Name)
+	if err != nil {
+		return 0, nil, err
+	}
+	if reason != "" {
+		return http.StatusOK, map[string]any{"nameAvailable": false, "reason": reason, "message": words}, nil
+	}
+	return http.StatusOK, map[string]any{"nameAvailable": true}, nil
 }
 
 // list serves the resources of a subscription or a group, in short form.

@@ -149,6 +149,29 @@ func (s *Service) List(ctx context.Context, p access.Principal, scope armid.ID, 
 	return docs, nil
 }
 
+// Available says whether a resource of a type may be given a name that is unique
+// everywhere: empty, or why it may not.
+func (s *Service) Available(ctx context.Context, p access.Principal, sub, typ, name string) (reason, words string, err error) {
+	namespace, kind, _ := strings.Cut(typ, "/")
+	ns, t, err := typeOf(namespace, kind)
+	if err != nil {
+		return "", "", err
+	}
+	if t.name != nil && !t.name.MatchString(name) {
+		return "AccountNameInvalid", fmt.Sprintf("%.100s is not a valid name: it must have %s.", name, t.rule), nil
+	}
+	docs, err := s.List(ctx, p, armid.ID{Subscription: sub}, ns.Name+"/"+t.Name)
+	if err != nil {
+		return "", "", err
+	}
+	for _, d := range docs {
+		if is, _ := d.Body["name"].(string); strings.EqualFold(is, name) {
+			return "AlreadyExists", fmt.Sprintf("The name %s is already taken.", name), nil
+		}
+	}
+	return "", "", nil
+}
+
 // Delete removes a resource and what lies in it; false: it was not there.
 func (s *Service) Delete(ctx context.Context, p access.Principal, req Request) (bool, error) {
 	id := req.ID
