@@ -3,6 +3,7 @@ package cli_test
 import (
 	"encoding/json"
 	"fmt"
+	"net/http"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -424,5 +425,33 @@ func TestOutputOfAz(t *testing.T) {
 	}
 	if r = s.run(t, "compute", "show", "nope", "--only-show-errors"); r.code != 3 || !strings.Contains(r.err, "no cluster named nope") {
 		t.Errorf("an error is shown all the same: %+v", r)
+	}
+}
+
+func TestJobShowHasTheLastOfItsMetrics(t *testing.T) {
+	t.Parallel()
+	s := newServer(t).withJob("night-1", "Completed")
+	metric := "/metric/v2.0" + ws + "/runs/night-1"
+	s.mux.HandleFunc("POST "+metric+"/list", func(w http.ResponseWriter, _ *http.Request) {
+		reply(w, map[string]any{"value": []any{map[string]any{"metricKey": map[string]any{"name": "acc"}}, map[string]any{"metricKey": map[string]any{"name": "table"}}}})
+	})
+	s.mux.HandleFunc("POST "+metric+"/full", func(w http.ResponseWriter, r *http.Request) {
+		var in struct{ MetricName, ContinuationToken string }
+		_ = json.NewDecoder(r.Body).Decode(&in)
+		point := func(data map[string]any, next any) {
+			reply(w, map[string]any{"value": []any{map[string]any{"data": data}}, "continuationToken": next})
+		}
+		switch {
+		case in.MetricName == "table":
+			point(map[string]any{"x": 1, "y": 2}, nil)
+		case in.ContinuationToken == "":
+			point(map[string]any{"acc": 0.5}, "more")
+		default:
+			point(map[string]any{"acc": 0.75}, nil)
+		}
+	})
+	r := s.run(t, "job", "show", "night-1", "-o", "json", "--query", "metrics")
+	if r.code != 0 || strings.Join(strings.Fields(r.out), "") != `{"acc":0.75,"table":{"x":1,"y":2}}` {
+		t.Errorf("%+v", r)
 	}
 }

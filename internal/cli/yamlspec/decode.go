@@ -333,6 +333,7 @@ func namesOf(fields map[string]schemaField) []string {
 	return names
 }
 
+// Choice names what was probably meant, or all that there is.
 func Choice(word string, names []string) string {
 	if meant, ok := near.Meant(word, names); ok {
 		return "did you mean " + meant + "?"
