@@ -93,6 +93,11 @@ func run(dir string) error {
 	err := a.live()
 	lock.Close()
 	unix.Close(wordFD)
+	// Nobody waits for this: our thread leaves the group only after its mounts are
+	// down, which takes the kernel ten milliseconds, and seconds when it is busy.
+	if a.group != nil {
+		_ = a.group.Remove()
+	}
 	return err
 }
 
@@ -269,9 +274,6 @@ func (a *attempt) release() (oom int) {
 	}
 	if a.thread != nil {
 		a.thread.end()
-	}
-	if a.group != nil {
-		_ = a.group.Remove()
 	}
 	if a.user != nil {
 		_ = a.user.Close()

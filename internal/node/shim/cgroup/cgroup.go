@@ -371,8 +371,8 @@ func (g *Group) OOMKills() int {
 	return n
 }
 
-// removeWithin is how long Remove waits for what is just ending.
-const removeWithin = time.Second
+// removeWithin is how long Remove waits for what is just ending, if it is.
+const removeWithin = time.Minute
 
 // Remove removes the group. All that was in it must have ended, or be about to.
 func (g *Group) Remove() error {
@@ -384,8 +384,8 @@ func (g *Group) Remove() error {
 	end := time.Now().Add(removeWithin)
 	for _, d := range g.dirs {
 		err := os.Remove(d)
-		for errors.Is(err, syscall.EBUSY) && time.Now().Before(end) {
-			time.Sleep(100 * time.Microsecond)
+		for pause := time.Millisecond; errors.Is(err, syscall.EBUSY) && !g.others(d) && time.Now().Before(end); pause *= 2 {
+			time.Sleep(pause)
 			err = os.Remove(d)
 		}
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -393,6 +393,11 @@ func (g *Group) Remove() error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// others reports whether a process but this one has threads in a folder.
+func (g *Group) others(dir string) bool {
+	return slices.ContainsFunc(g.read(dir), func(pid int) bool { return pid != os.Getpid() })
 }
 
 // write writes to a control file in one call, as the kernel wants it.
