@@ -10,6 +10,7 @@ import (
 	"io"
 	"io/fs"
 	"maps"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -261,12 +262,38 @@ func TestTreesInBothForms(t *testing.T) {
 		"a name that is another": {`{"children":{"a":{"name":"b"}}}`, -1},
 		"children that are text": {`{"children":"a"}`, -1},
 		"no children":            {`{"children":null}`, 0},
+		"a node that is null":    {`{"children":{"a":null}}`, 1},
+		"a node that is a list":  {`{"children":{"a":[]}}`, -1},
+		"words of no meaning":    {`{"more":{"children":[1]},"Children":[{"NAME":"a"}]}`, 1},
+		"as deep as may be":      {nested(64, ""), 1},
+		"deeper than may be":     {nested(65, ""), -1},
 	} {
 		var n assets.Node
 		err := json.Unmarshal([]byte(c.text), &n)
 		if c.want < 0 && err == nil || c.want >= 0 && (err != nil || len(n.Children) != c.want) {
 			t.Errorf("%s: %d children, %v", name, len(n.Children), err)
 		}
+	}
+}
+
+// nested is a tree of so many folders in each other, and of a file whose hash is text.
+func nested(folders int, text string) string {
+	return strings.Repeat(`{"children":{"a":`, folders) + `{"name":"a","hash":"` + text + `"}` + strings.Repeat(`}}`, folders)
+}
+
+// TestTreesTakeNoMoreThanTheyHold is alone: it counts the memory of the process.
+func TestTreesTakeNoMoreThanTheyHold(t *testing.T) {
+	const size = 1 << 20
+	text := []byte(nested(60, strings.Repeat("x", size)))
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	var n assets.Node
+	if err := json.Unmarshal(text, &n); err != nil {
+		t.Fatal(err)
+	}
+	runtime.ReadMemStats(&after)
+	if took := after.TotalAlloc - before.TotalAlloc; took > 16*size {
+		t.Errorf("a tree of %d bytes took %d", len(text), took)
 	}
 }
 

@@ -67,10 +67,7 @@ func (s *Service) acceptCode(ctx context.Context, p access.Principal, w Place, a
 	if err != nil {
 		return nil, err
 	}
-	root := Node{Type: "Directory"}
-	for _, f := range files {
-		root.grow(f.Path, "")
-	}
+	root := treeOf(files)
 	if _, err := root.leaves(); err != nil {
 		return nil, err
 	}
@@ -124,7 +121,9 @@ func (s *Service) filesAt(ctx context.Context, w Place, uri string) ([]File, err
 		if total += b.Size; total > maxTotal {
 			return nil, badTree("The code has more than %d bytes.", int64(maxTotal))
 		}
-		files = append(files, File{Path: name, Key: b.Key, Size: b.Size})
+		if files = append(files, File{Path: name, Key: b.Key, Size: b.Size}); len(files) > maxFiles {
+			return nil, badTree("The code has more than %d files.", maxFiles)
+		}
 	}
 	if len(files) == 0 {
 		return nil, bad("There is no file at %.300q. Upload the code before it is registered.", uri)

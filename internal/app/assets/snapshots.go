@@ -259,7 +259,6 @@ func (s *Service) ImportZip(ctx context.Context, p access.Principal, w Place, gu
 	if err != nil {
 		return err
 	}
-	root := Node{Type: "Directory"}
 	var files []File
 	left := most
 	for i, f := range z.File {
@@ -273,8 +272,8 @@ func (s *Service) ImportZip(ctx context.Context, p access.Principal, w Place, gu
 		left -= file.Size
 		file.Path = names[i]
 		files = append(files, file)
-		root.grow(file.Path, "")
 	}
+	root := treeOf(files)
 	if _, err := root.leaves(); err != nil {
 		return err
 	}

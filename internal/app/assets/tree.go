@@ -33,36 +33,85 @@ type Node struct {
 // an object by name, its first as a list.
 type Nodes []Node
 
-// UnmarshalJSON reads both forms, and keeps names that occur twice so that they
-// can be refused.
-func (n *Nodes) UnmarshalJSON(b []byte) error {
-	*n = nil
-	b = bytes.TrimSpace(b)
-	if len(b) == 0 || b[0] != '{' {
-		return json.Unmarshal(b, (*[]Node)(n))
-	}
-	dec := json.NewDecoder(bytes.NewReader(b))
-	if _, err := dec.Token(); err != nil {
+// UnmarshalJSON reads a tree in one pass, however deep it is. As every level by
+// itself, its innermost part would be read and copied once for each level.
+func (n *Node) UnmarshalJSON(b []byte) error {
+	return n.read(json.NewDecoder(bytes.NewReader(b)), 0)
+}
+
+func (n *Node) read(d *json.Decoder, depth int) error {
+	open, err := d.Token()
+	if err != nil || open == nil {
 		return err
 	}
-	for dec.More() {
-		key, err := dec.Token()
+	if open != json.Delim('{') {
+		return fmt.Errorf("a node of the tree is %.80v, not an object", open)
+	}
+	if depth > maxDepth {
+		return fmt.Errorf("the tree's folders are nested more than %d deep", maxDepth)
+	}
+	for d.More() {
+		key, err := d.Token()
 		if err != nil {
 			return err
 		}
-		var child Node
-		if err := dec.Decode(&child); err != nil {
+		switch word, _ := key.(string); strings.ToLower(word) {
+		case "name":
+			err = d.Decode(&n.Name)
+		case "timestamp":
+			err = d.Decode(&n.Timestamp)
+		case "type":
+			err = d.Decode(&n.Type)
+		case "hash":
+			err = d.Decode(&n.Hash)
+		case "children":
+			n.Children, err = readNodes(d, depth+1)
+		default:
+			var other json.RawMessage
+			err = d.Decode(&other)
+		}
+		if err != nil {
 			return err
 		}
-		if child.Name == "" {
-			child.Name, _ = key.(string)
-		}
-		if child.Name != key {
-			return fmt.Errorf("the node %.80q stands under the name %.80q", child.Name, key)
-		}
-		*n = append(*n, child)
 	}
-	return nil
+	_, err = d.Token()
+	return err
+}
+
+// readNodes reads both forms, and keeps names that occur twice so that they can
+// be refused.
+func readNodes(d *json.Decoder, depth int) (Nodes, error) {
+	open, err := d.Token()
+	if err != nil || open == nil {
+		return nil, err
+	}
+	if open != json.Delim('{') && open != json.Delim('[') {
+		return nil, fmt.Errorf("the children of a node are %.80v, neither an object nor a list", open)
+	}
+	var out Nodes
+	for d.More() {
+		key := json.Token(nil)
+		if open == json.Delim('{') {
+			if key, err = d.Token(); err != nil {
+				return nil, err
+			}
+		}
+		var child Node
+		if err := child.read(d, depth); err != nil {
+			return nil, err
+		}
+		if name, named := key.(string); named {
+			if child.Name == "" {
+				child.Name = name
+			}
+			if child.Name != name {
+				return nil, fmt.Errorf("the node %.80q stands under the name %.80q", child.Name, name)
+			}
+		}
+		out = append(out, child)
+	}
+	_, err = d.Token()
+	return out, err
 }
 
 // MarshalJSON writes children as an object by name, which SDK v1 reads back.
@@ -161,25 +210,46 @@ func checkPath(path string) error {
 	return nil
 }
 
-// grow adds a file to a tree, making its folders.
-func (root *Node) grow(path, hash string) {
-	at := root
-	names := strings.Split(path, "/")
-	for i, name := range names {
-		if i == len(names)-1 {
-			at.Children = append(at.Children, Node{Name: name, Type: "File", Hash: hash})
-			return
-		}
-		next := -1
-		for k := range at.Children {
-			if at.Children[k].Name == name && at.Children[k].Type == "Directory" {
-				next = k
-			}
-		}
-		if next < 0 {
-			at.Children = append(at.Children, Node{Name: name, Type: "Directory"})
-			next = len(at.Children) - 1
-		}
-		at = &at.Children[next]
+// treeOf makes a tree of paths, with a folder for all that lie in one.
+func treeOf(files []File) Node {
+	root := &sprout{}
+	for _, f := range files {
+		root.grow(f.Path)
 	}
+	return Node{Type: "Directory", Children: root.nodes()}
+}
+
+// sprout is a folder of a tree that grows, with its folders by name: looked for
+// in a list, those of a large tree would take minutes to find.
+type sprout struct {
+	children Nodes
+	folders  map[string]*sprout
+	at       []string // the names of folders, at their places among the children
+}
+
+func (s *sprout) grow(path string) {
+	name, rest, nested := strings.Cut(path, "/")
+	if !nested {
+		s.children, s.at = append(s.children, Node{Name: name, Type: "File"}), append(s.at, "")
+		return
+	}
+	below := s.folders[name]
+	if below == nil {
+		if s.folders == nil {
+			s.folders = map[string]*sprout{}
+		}
+		below = &sprout{}
+		s.folders[name] = below
+		s.children, s.at = append(s.children, Node{Name: name, Type: "Directory"}), append(s.at, name)
+	}
+	below.grow(rest)
+}
+
+func (s *sprout) nodes() Nodes {
+	for i, name := range s.at {
+		if name != "" {
+			s.children[i].Children = s.folders[name].nodes()
+		}
+	}
+	return s.children
 }
