@@ -29,7 +29,10 @@ const (
 	refreshLife = 90 * 24 * time.Hour
 	// refreshAudience keeps a refresh token from passing for an access token.
 	refreshAudience = "ebb/refresh"
+	refreshIssuer   = "ebb"
 	devicePath      = "/devicelogin"
+	// mostCode is longer than any device code, in bytes.
+	mostCode = 256
 )
 
 // Devices keeps the sign-ins that wait for a person.
@@ -119,6 +122,9 @@ func (s Services) signedIn(r *http.Request, form url.Values) (access.Principal, 
 	if code == "" {
 		return access.Principal{}, new(missing("device_code")), nil
 	}
+	if len(code) > mostCode { // none that was given, and nothing to remember
+		return access.Principal{}, new(badCode), nil
+	}
 	if s.polls.tooOften(code, s.Now()) {
 		return access.Principal{}, &refusal{http.StatusBadRequest, "slow_down", 70016, fmt.Sprintf("OAuth 2.0 device flow error. Ask every %d seconds.", interval)}, nil
 	}
@@ -129,10 +135,12 @@ func (s Services) signedIn(r *http.Request, form url.Values) (access.Principal, 
 	case fault.Precondition:
 		return who, &refusal{http.StatusBadRequest, "expired_token", 70020, "The provided value for the input parameter 'device_code' has expired. Sign in again."}, nil
 	case fault.NotFound:
-		return who, &refusal{http.StatusBadRequest, "bad_verification_code", 70019, "The device code is not one that this server gave, or was used before."}, nil
+		return who, new(badCode), nil
 	}
 	return who, nil, err
 }
+
+var badCode = refusal{http.StatusBadRequest, "bad_verification_code", 70019, "The device code is not one that this server gave, or was used before."}
 
 // refreshed returns whom a refresh token was made for, while the client that
 // approved it is there.
@@ -142,7 +150,7 @@ func (s Services) refreshed(r *http.Request, tok string) (access.Principal, *ref
 	}
 	refused := &refusal{http.StatusBadRequest, "invalid_grant", 700082, "The refresh token is not valid any more. Sign in again."}
 	claims, err := s.Keys.Verify(tok, []string{refreshAudience}, s.Now())
-	if err != nil {
+	if err != nil || claims.String("iss") != refreshIssuer { // an access token may be asked for with any audience
 		return access.Principal{}, refused, nil
 	}
 	who, err := s.Devices.Known(r.Context(), claims.String("appid"))
@@ -157,7 +165,7 @@ func (s Services) refreshed(r *http.Request, tok string) (access.Principal, *ref
 func (s Services) addPerson(r *http.Request, form url.Values, who access.Principal, answer map[string]any) error {
 	now := s.Now()
 	refresh, err := s.Keys.Sign(map[string]any{
-		"aud": refreshAudience, "iss": "ebb", "iat": now.Unix(), "exp": now.Add(refreshLife).Unix(), "oid": who.ID, "appid": who.App, "tid": s.Tenant, "uti": uuid.NewString(),
+		"aud": refreshAudience, "iss": refreshIssuer, "iat": now.Unix(), "exp": now.Add(refreshLife).Unix(), "oid": who.ID, "appid": who.App, "tid": s.Tenant, "uti": uuid.NewString(),
 	})
 	if err != nil {
 		return err

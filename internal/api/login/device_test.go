@@ -179,6 +179,27 @@ func TestDeviceCodeEnds(t *testing.T) {
 	if code, doc := h.poll("x"); doc["error"] != "bad_verification_code" {
 		t.Errorf("a code of nobody's: %d %v", code, doc)
 	}
+	for range 2 { // what cannot be a code is not remembered: it could be of any length
+		h.clock.Add(-int64(time.Second))
+		if code, doc := h.poll(strings.Repeat("x", 60_000)); doc["error"] != "bad_verification_code" {
+			t.Errorf("a code as long as a form: %d %v", code, doc)
+		}
+	}
+}
+
+// TestRefreshNeedsARefreshToken asks for an access token with the audience of those.
+func TestRefreshNeedsARefreshToken(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	_, doc := h.form("/"+h.client.TenantID+"/oauth2/token", url.Values{"client_id": {h.client.ClientID}, "client_secret": {h.client.Secret}, "grant_type": {"client_credentials"}, "resource": {"ebb/refresh"}})
+	tok, _ := doc["access_token"].(string)
+	if tok == "" {
+		t.Fatalf("there is no token: %v", doc)
+	}
+	code, doc := h.form("/"+h.client.TenantID+"/oauth2/v2.0/token", url.Values{"client_id": {azClient}, "grant_type": {"refresh_token"}, "refresh_token": {tok}})
+	if code != 400 || doc["error"] != "invalid_grant" {
+		t.Errorf("it refreshes: %d %v", code, doc)
+	}
 }
 
 func TestManagedIdentity(t *testing.T) {
