@@ -151,6 +151,7 @@ func TestMLflowRefusesInItsOwnWords(t *testing.T) {
 		"a value that is no number":       {400, "POST", "/runs/log-metric", `{"run_id":"job_1","key":"m","value":"high"}`, "INVALID_PARAMETER_VALUE"},
 		"a metric without a name":         {400, "POST", "/runs/log-metric", `{"run_id":"job_1","value":1}`, "INVALID_PARAMETER_VALUE"},
 		"a status that there is not":      {400, "POST", "/runs/update", `{"run_id":"job_1","status":"DONE"}`, "INVALID_PARAMETER_VALUE"},
+		"a new name for no run":           {404, "POST", "/runs/update", `{"run_id":"no","run_name":"x"}`, "RESOURCE_DOES_NOT_EXIST"},
 		"a tag that is not there":         {404, "POST", "/runs/delete-tag", `{"run_id":"job_1","key":"no"}`, "RESOURCE_DOES_NOT_EXIST"},
 		"a filter that says nothing":      {400, "POST", "/runs/search", `{"experiment_ids":["0"],"filter":"metrics."}`, "INVALID_PARAMETER_VALUE"},
 		"a page that was not given":       {400, "POST", "/runs/search", `{"experiment_ids":["0"],"order_by":["status"],"page_token":"x"}`, "INVALID_PARAMETER_VALUE"},

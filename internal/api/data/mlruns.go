@@ -149,6 +149,9 @@ var mlStates = map[string]queue.State{
 
 func (h *server) mlUpdateRun(_ http.ResponseWriter, r *mlRequest) (any, error) {
 	p := arm.Caller(r.Context())
+	if err := h.mlExists(r); err != nil {
+		return nil, err
+	}
 	if r.RunName != "" {
 		if _, err := h.Jobs.Patch(r.Context(), p, r.w, r.run(), jobs.Patch{DisplayName: &r.RunName}); err != nil {
 			return nil, err
