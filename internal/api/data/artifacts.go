@@ -1,6 +1,7 @@
 package data
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -215,9 +216,37 @@ func (h *server) getArtifactContent(w http.ResponseWriter, r *request) (int, any
 	return 0, nil, nil
 }
 
-// maxArtifact is how large a file may be that comes in the request, in bytes;
-// larger ones go to the blob store in blocks.
-const maxArtifact = 1 << 30
+// takeFile keeps the file that a request brings, whole or not at all. How long
+// one is that comes in chunks is known at its end only.
+func (h *server) takeFile(r *request, key, path string) error {
+	if err := h.fits(r, path); err != nil {
+		return err
+	}
+	src := &clientReader{from: http.MaxBytesReader(nil, r.Body, h.MaxFile)}
+	_, err := h.Blobs.Put(r.Context(), key, src, r.Header.Get("Content-Type"))
+	if _, over := errors.AsType[*http.MaxBytesError](src.bad); over {
+		return h.tooLarge(path)
+	}
+	if src.bad != nil {
+		return fault.New(fault.Invalid, path, "The file ended too early.")
+	}
+	if err != nil {
+		return fmt.Errorf("store %s: %w", key, err)
+	}
+	return nil
+}
+
+// fits refuses a file that says it is too large.
+func (h *server) fits(r *request, path string) error {
+	if r.ContentLength > h.MaxFile {
+		return h.tooLarge(path)
+	}
+	return nil
+}
+
+func (h *server) tooLarge(path string) error {
+	return fault.New(fault.TooLarge, path, "The file has more than the %d bytes that are allowed in one request.", h.MaxFile)
+}
 
 func (h *server) postArtifactContent(_ http.ResponseWriter, r *request) (int, any, error) {
 	j, err := h.artifactOwner(r)
@@ -228,8 +257,8 @@ func (h *server) postArtifactContent(_ http.ResponseWriter, r *request) (int, an
 	if err := h.Jobs.MayWrite(p, j); err != nil {
 		return 0, nil, err
 	}
-	if r.ContentLength > maxArtifact {
-		return 0, nil, fault.New(fault.TooLarge, r.PathValue("path"), "The file has %d bytes; at most %d are allowed in one request.", r.ContentLength, int64(maxArtifact))
+	if err := h.fits(r, r.PathValue("path")); err != nil {
+		return 0, nil, err
 	}
 	made, refused, err := h.Assets.CreateArtifacts(r.Context(), p, r.place(), j.Container(), []string{r.PathValue("path")})
 	if err != nil {
@@ -238,12 +267,8 @@ func (h *server) postArtifactContent(_ http.ResponseWriter, r *request) (int, an
 	for _, f := range refused {
 		return 0, nil, f
 	}
-	src := &clientReader{from: io.LimitReader(r.Body, maxArtifact)}
-	if _, err := h.Blobs.Put(r.Context(), made[0].Key, src, r.Header.Get("Content-Type")); err != nil {
-		if src.bad != nil {
-			return 0, nil, fault.New(fault.Invalid, made[0].Path, "The file ended too early.")
-		}
-		return 0, nil, fmt.Errorf("store %s: %w", made[0].Key, err)
+	if err := h.takeFile(r, made[0].Key, made[0].Path); err != nil {
+		return 0, nil, err
 	}
 	return http.StatusOK, artifactDTO(made[0]), nil
 }

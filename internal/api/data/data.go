@@ -35,13 +35,16 @@ type Keys interface {
 
 var _ Keys = (*token.Keys)(nil)
 
-// Services is what answers. All fields are needed.
+// Services is what answers. All fields without a default are needed.
 type Services struct {
 	Jobs   *jobs.Service
 	Assets *assets.Service
 	Blobs  Blobs
 	Keys   Keys
 	Now    func() time.Time // site clock
+	// MaxFile is how large a file of a run may be that comes in one request, in
+	// bytes; larger ones go to the blob store in blocks. Default: 1 GiB.
+	MaxFile int64
 }
 
 // How long what is handed out stays good.
@@ -62,6 +65,9 @@ type server struct {
 
 // Register adds the data plane's routes.
 func Register(reg arm.Registrar, s Services) {
+	if s.MaxFile == 0 {
+		s.MaxFile = 1 << 30
+	}
 	h := &server{Services: s}
 	h.history(reg)
 	h.execution(reg)

@@ -62,6 +62,9 @@ func (who) Verify(tok string) (access.Principal, error) {
 	return access.Principal{}, fault.New(fault.Unauthorized, "", "Who is %q?", tok)
 }
 
+// maxFile is what a file has at most that comes in one request.
+const maxFile = 1 << 20
+
 type world struct {
 	*testing.T
 	store  *apptest.Store
@@ -89,7 +92,7 @@ func newWorld(t *testing.T) *world {
 	as := &assets.Service{Store: store, Files: files, Now: now, NewID: uuid.NewString}
 	w := &world{T: t, store: store, blobs: blobs, now: now, token: "user",
 		router: &arm.Router{Auth: who{}, Log: slog.New(slog.NewTextHandler(t.Output(), nil))}}
-	data.Register(w.router, data.Services{Jobs: js, Assets: as, Blobs: files, Keys: k, Now: now})
+	data.Register(w.router, data.Services{Jobs: js, Assets: as, Blobs: files, Keys: k, Now: now, MaxFile: maxFile})
 	key := strings.ToLower(wsID)
 	w.commit(row.Put(row.Document{Kind: row.Workspace, ID: key, Body: []byte(`{"resource":{"id":"` + wsID + `","name":"ws","location":"westus","properties":{"workspaceId":"` + guid + `"}}}`)}),
 		row.Put(fleet.Cluster{ID: key + "/computes/cpu-cluster", Name: "cpu-cluster", Workspace: key, Max: 4}))
@@ -419,6 +422,37 @@ func TestUploadAndDownload(t *testing.T) {
 	w.call(404, "GET", "/artifact/v2.0{WS}/artifacts/contentinfo/ExperimentRun/dcid.x_1/none", "")
 	w.call(404, "GET", "/artifact/v2.0{WS}/artifacts/ExperimentRun/dcid.none", "")
 	w.call(400, "POST", "/artifact/v2.0{WS}/artifacts/batch/metadata/ExperimentRun/dcid.x_1", `{"paths":[{"path":"../a"}]}`)
+}
+
+// TestFilesAreWholeOrRefused sends files of a run in one request, with their length
+// said before and without.
+func TestFilesAreWholeOrRefused(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.submit("x_1")
+	for way, method := range map[string]string{
+		"/artifact/v2.0" + wsID + "/artifacts/content/ExperimentRun/dcid.x_1/":                "POST",
+		"/mlflow/v2.0" + wsID + "/api/2.0/mlflow-artifacts/artifacts/0/x_1/artifacts/mlflow/": "PUT",
+	} {
+		for name, c := range map[string]struct {
+			size    int
+			chunked bool
+			want    int
+		}{
+			"the largest":           {maxFile, false, 200},
+			"the largest in chunks": {maxFile, true, 200},
+			"too large":             {maxFile + 1, false, 413},
+			"too large, in chunks":  {maxFile + 1, true, 413},
+		} {
+			var body io.Reader = strings.NewReader(strings.Repeat("x", c.size))
+			if c.chunked {
+				body = io.MultiReader(body) // which nobody knows the length of
+			}
+			if out := w.send(method, way+name, "application/octet-stream", body); out.Code != c.want {
+				t.Errorf("%s%s is answered %d %.300s, want %d", way, name, out.Code, out.Body, c.want)
+			}
+		}
+	}
 }
 
 func TestZipRestore(t *testing.T) {

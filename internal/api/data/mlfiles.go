@@ -60,16 +60,8 @@ func (h *server) putArtifactContent(_ http.ResponseWriter, r *request) (int, any
 	if err != nil {
 		return 0, nil, err
 	}
-	if r.ContentLength > maxArtifact {
-		return 0, nil, fault.New(fault.TooLarge, path, "The file has %d bytes; at most %d are allowed in one request.", r.ContentLength, int64(maxArtifact))
-	}
-	key := assets.ArtifactKey(r.place(), j.Container(), path)
-	src := &clientReader{from: io.LimitReader(r.Body, maxArtifact)}
-	if _, err := h.Blobs.Put(r.Context(), key, src, r.Header.Get("Content-Type")); err != nil {
-		if src.bad != nil {
-			return 0, nil, fault.New(fault.Invalid, path, "The file ended too early.")
-		}
-		return 0, nil, fmt.Errorf("store %s: %w", key, err)
+	if err := h.takeFile(r, assets.ArtifactKey(r.place(), j.Container(), path), path); err != nil {
+		return 0, nil, err
 	}
 	return http.StatusOK, object{}, h.Assets.Record(r.Context(), p, r.place(), j.Container(), path)
 }
