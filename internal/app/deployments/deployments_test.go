@@ -265,6 +265,39 @@ func TestNested(t *testing.T) {
 	})
 }
 
+// TestNestedEndsWithTheOuter: of a deployment that was cancelled while the server
+// was down, those inside end too, or nobody could ever use their names again.
+func TestNestedEndsWithTheOuter(t *testing.T) {
+	t.Parallel()
+	inWorld(t, func(w *world) {
+		w.az.on = func(ctx context.Context, c deployments.Call) (deployments.Answer, bool) {
+			if c.Method == "PUT" && last(c.Path) == "a" {
+				<-ctx.Done()
+			}
+			return deployments.Answer{}, false
+		}
+		w.create("d", `{"resources": [`+inner("in", "inner", `"resources": [`+inner("inmost", "inner", `"resources": [`+thing("a", "")+`]`)+`]`)+`]}`)
+		w.pass(time.Minute)
+		w.stop()
+		if err := w.s.Cancel(t.Context(), w.owner, w.group, "d"); err != nil {
+			t.Fatal(err)
+		}
+		w.start()
+		w.wait("d")
+		for _, name := range []string{"d", "in", "inmost"} {
+			if state := w.get(name)["provisioningState"]; state != "Canceled" {
+				t.Errorf("%s is %v", name, state)
+			}
+			for _, step := range w.steps(name) {
+				if strings.Contains(step, "Running") {
+					t.Errorf("%s has the operation %s", name, step)
+				}
+			}
+		}
+		w.deploy("inmost", `{}`) // the name is free again
+	})
+}
+
 // TestBombs: deployments inside each other are bounded in depth and in number.
 func TestBombs(t *testing.T) {
 	t.Parallel()

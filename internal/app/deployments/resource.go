@@ -266,16 +266,58 @@ func (t *turn) stop(ctx context.Context, key string) {
 	if !t.canceled(ctx) {
 		return
 	}
-	_, err := t.s.change(ctx, key, func(d *stored) bool {
+	if err := t.s.abandon(ctx, key, t.d.Run); err != nil {
+		t.s.log().ErrorContext(ctx, "inner deployment not ended", "id", key, "err", err)
+	}
+}
+
+// abandon ends a deployment that lies in the run of another which goes on no more.
+func (s *Service) abandon(ctx context.Context, key, parent string) error {
+	d, err := s.read(ctx, key)
+	if errors.Is(err, fault.NotFound) || err == nil && (final(d.State) || d.Parent != parent) {
+		return nil
+	}
+	if err == nil {
+		err = s.settle(ctx, key, d.Run)
+	}
+	if err != nil {
+		return err
+	}
+	_, err = s.change(ctx, key, func(d *stored) bool {
 		if final(d.State) {
 			return false
 		}
-		d.State, d.Ended, d.Error = canceled, t.s.Now(), &Problem{Code: "DeploymentCanceled", Message: "The deployment around it was canceled.", Details: []any{}}
+		d.State, d.Ended, d.Error = canceled, s.Now(), &Problem{Code: "DeploymentCanceled", Message: "The deployment around it was canceled.", Details: []any{}}
 		return true
 	})
+	return err
+}
+
+// settle ends what a server that was killed left open of a run that is about to
+// end: nobody would ever take it up again.
+func (s *Service) settle(ctx context.Context, key, run string) error {
+	recs, err := s.operations(ctx, key)
 	if err != nil {
-		t.s.log().ErrorContext(ctx, "inner deployment not ended", "id", key, "err", err)
+		return err
 	}
+	for _, rec := range recs {
+		p, err := decodeStep(rec)
+		if err != nil {
+			return err
+		}
+		if strings.EqualFold(p.Type, template.DeploymentType) {
+			if err := s.abandon(ctx, strings.ToLower(p.Resource), run); err != nil {
+				return err
+			}
+		}
+		if !final(p.State) {
+			p.State, p.Ended, p.Error = canceled, s.Now(), halted()
+			if err := s.record(ctx, key, p); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // refused is a fault as a problem.

@@ -338,6 +338,9 @@ func (t *turn) unfit(err error) *Problem {
 
 // finish writes the end of a deployment, and forgets the secrets it was given.
 func (s *Service) finish(ctx context.Context, t *turn, state string, problem *Problem, outputs map[string]any) (saved, error) {
+	if err := s.settle(ctx, t.key, t.d.Run); err != nil {
+		return saved{}, err
+	}
 	d, err := s.change(ctx, t.key, func(d *stored) bool {
 		d.State, d.Error, d.Ended, d.Made = state, problem, s.Now(), nil
 		if state == succeeded {
