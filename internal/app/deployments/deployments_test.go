@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -199,6 +200,29 @@ func TestRestart(t *testing.T) {
 		a, b := w.az.resources[strings.ToLower(w.group+"/providers/A.B/things/a")], w.az.resources[strings.ToLower(w.group+"/providers/A.B/things/b")]
 		if fmt.Sprint(a["tags"]) != fmt.Sprint(b["tags"]) {
 			t.Errorf("newGuid() was %v before and %v after the restart", a["tags"], b["tags"])
+		}
+	})
+}
+
+// TestDiskFull: a deployment whose end could not be written goes on once it can be.
+func TestDiskFull(t *testing.T) {
+	t.Parallel()
+	inWorld(t, func(w *world) {
+		var once atomic.Bool
+		w.az.on = func(_ context.Context, c deployments.Call) (deployments.Answer, bool) {
+			if c.Method == "PUT" && once.CompareAndSwap(false, true) {
+				w.full.Store(true)
+			}
+			return deployments.Answer{}, false
+		}
+		w.create("d", `{"resources": [`+thing("a", "")+`]}`)
+		w.pass(time.Minute)
+		if state := w.get("d")["provisioningState"]; state != "Running" {
+			t.Fatalf("while the disk is full it is %v", state)
+		}
+		w.full.Store(false)
+		if props := w.wait("d"); props["provisioningState"] != "Succeeded" {
+			t.Errorf("it ended as %v: %v", props["provisioningState"], props["error"])
 		}
 	})
 }

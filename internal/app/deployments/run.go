@@ -15,7 +15,8 @@ import (
 )
 
 const (
-	atOnce = 8 // resources of one deployment that are put at the same time
+	atOnce = 8               // resources of one deployment that are put at the same time
+	pause  = 5 * time.Second // before another try of what the store refused
 	// patience is how long one resource may take: Azure's limit for most.
 	patience = 2 * time.Hour
 )
@@ -25,7 +26,7 @@ const (
 func (s *Service) Run(ctx context.Context) {
 	var wg sync.WaitGroup
 	defer wg.Wait()
-	for pause := time.Second; ; {
+	for {
 		err := s.resume(ctx)
 		if err == nil || ctx.Err() != nil {
 			break
@@ -39,7 +40,10 @@ func (s *Service) Run(ctx context.Context) {
 		for _, key := range s.take() {
 			wg.Go(func() {
 				if _, err := s.drive(ctx, key, 0); err != nil && ctx.Err() == nil {
-					s.log().ErrorContext(ctx, "deployment not carried out", "id", key, "err", err)
+					s.log().ErrorContext(ctx, "deployment waits", "id", key, "err", err)
+					if sleep(ctx, pause) { // what it came to could not be written, or read
+						s.hand(key)
+					}
 				}
 			})
 		}

@@ -20,6 +20,7 @@ import (
 	"github.com/ebb-compute/ebb/internal/app/workspaces"
 	"github.com/ebb-compute/ebb/internal/core/access"
 	"github.com/ebb-compute/ebb/internal/core/armid"
+	"github.com/ebb-compute/ebb/internal/core/row"
 	"github.com/ebb-compute/ebb/internal/fault"
 )
 
@@ -109,6 +110,19 @@ func (veil) turn(b []byte) []byte {
 	return out
 }
 
+// disk is a store that keeps nothing while it is full.
+type disk struct {
+	*apptest.Store
+	full *atomic.Bool
+}
+
+func (d disk) Commit(ctx context.Context, changes ...row.Change) (int64, error) {
+	if d.full.Load() {
+		return 0, fault.New(fault.Unavailable, "", "The disk is full.")
+	}
+	return d.Store.Commit(ctx, changes...)
+}
+
 // world is a service with an azure of its own.
 type world struct {
 	t     *testing.T
@@ -120,6 +134,7 @@ type world struct {
 	sub   string
 	group string // ARM id
 	ids   atomic.Int64
+	full  atomic.Bool // the disk
 	stop  func()
 }
 
@@ -148,7 +163,7 @@ func (w *world) logger() *slog.Logger { return slog.New(slog.NewTextHandler(w.t.
 // start starts a server on the store; stop then ends it, as a crash would as far
 // as deployments can tell.
 func (w *world) start() {
-	w.s = &deployments.Service{Store: w.st, Scopes: w.ws, Calls: w.az, Secrets: veil{}, Now: time.Now, NewID: w.newID, Log: w.logger()}
+	w.s = &deployments.Service{Store: disk{w.st, &w.full}, Scopes: w.ws, Calls: w.az, Secrets: veil{}, Now: time.Now, NewID: w.newID, Log: w.logger()}
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
 	s := w.s
