@@ -56,17 +56,17 @@ func (a appender) Read(ctx context.Context, key, etag string) (io.ReadCloser, er
 	return r, err
 }
 
+// Check implements nodes.Blobs.
+func (a appender) Check(key string) error { return blob.Check(key) }
+
 // Move implements nodes.Blobs.
 func (a appender) Move(ctx context.Context, from, to string) error {
-	r, info, err := a.blobs.Get(ctx, from, 0, -1)
-	if err != nil {
-		return err
-	}
-	_, err = a.blobs.Put(ctx, to, r, info.Meta)
-	if err = errors.Join(err, r.Close()); err != nil {
-		return err
-	}
-	return a.blobs.Delete(ctx, from)
+	return a.blobs.Move(ctx, from, to)
+}
+
+// MoveAll implements nodes.Blobs.
+func (a appender) MoveAll(ctx context.Context, from, to string) error {
+	return a.blobs.MoveAll(ctx, from, to)
 }
 
 // Delete implements nodes.Blobs.

@@ -51,6 +51,7 @@ type Store struct {
 	dir   string
 	seed  maphash.Seed
 	locks [1024]sync.Mutex // of writes, by key
+	names sync.RWMutex     // held to give blobs other names, shared to write any
 }
 
 // The folders in a store's own: blobs by name, and files that are not yet blobs.

@@ -58,17 +58,21 @@ func pathOf(key string) (string, error) {
 	b.WriteString(blobs)
 	segments := strings.Split(key, "/")
 	for i, s := range segments {
-		for len(s) >= pieceLen {
-			encodeName(&b, s[:pieceLen], pieceEnd)
-			s = s[pieceLen:]
-		}
 		end := folderEnd
 		if i == len(segments)-1 {
 			end = fileEnd
 		}
-		encodeName(&b, s, end)
+		encodeSegment(&b, s, end)
 	}
 	return b.String(), nil
+}
+
+func encodeSegment(b *strings.Builder, s, end string) {
+	for len(s) >= pieceLen {
+		encodeName(b, s[:pieceLen], pieceEnd)
+		s = s[pieceLen:]
+	}
+	encodeName(b, s, end)
 }
 
 const hexDigits = "0123456789ABCDEF"

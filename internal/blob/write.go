@@ -213,7 +213,11 @@ func (s *Store) write(_ context.Context, key string, w Write, content func(f *os
 func (s *Store) lock(key string) (unlock func()) {
 	l := &s.locks[hash(s.seed, key)%uint64(len(s.locks))]
 	l.Lock()
-	return l.Unlock
+	s.names.RLock()
+	return func() {
+		s.names.RUnlock()
+		l.Unlock()
+	}
 }
 
 // ask asks may of the blob that is there.
@@ -298,9 +302,18 @@ func (s *Store) DeleteIf(_ context.Context, key string, may func(old *Info) erro
 	if err := s.unlink(key, path, may); err != nil {
 		return err
 	}
+	if err := s.prune(path); err != nil {
+		return fmt.Errorf("delete %s: %w", key, err)
+	}
+	return nil
+}
+
+// prune makes it last that path is gone, and removes the folders above it that
+// have nothing else.
+func (s *Store) prune(path string) error {
 	parent := path[:strings.LastIndexByte(path, '/')]
 	if err := s.syncDir(parent); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("delete %s: %w", key, err)
+		return err
 	}
 	for parent != blobs && s.root.Remove(parent) == nil { // it refuses one that is not empty
 		parent = parent[:strings.LastIndexByte(parent, '/')]

@@ -192,12 +192,16 @@ func (s *server) output(w http.ResponseWriter, r *http.Request) (int, any, error
 	if err != nil {
 		return 0, nil, err
 	}
-	if _, _, err := target(t, r.PathValue("slot")); err != nil {
+	to, _, err := target(t, r.PathValue("slot"))
+	if err != nil {
 		return 0, nil, err
 	}
 	name, err := assets.CleanPath(r.PathValue("path"))
 	if err != nil {
 		return 0, nil, err
+	}
+	if err := s.Blobs.Check(strings.TrimSuffix(to, "/") + "/" + name); err != nil {
+		return 0, nil, err // one that could not move would keep all others from it
 	}
 	place, err := s.place(r.Context(), h.run.Workspace)
 	if err != nil {
@@ -209,30 +213,46 @@ func (s *server) output(w http.ResponseWriter, r *http.Request) (int, any, error
 	return http.StatusCreated, nil, nil
 }
 
-// move puts files that were kept aside where they belong. What attempts before
-// left there, whose nodes were lost, is thrown away.
+// slots are the folders in which an attempt keeps files aside.
+func slots(t queue.Task) (out []string) {
+	for _, o := range t.Outputs {
+		out = append(out, "outputs."+o.Name)
+	}
+	for _, i := range t.Inputs {
+		out = append(out, "inputs."+i.Name)
+	}
+	return out
+}
+
+// move puts files that were kept aside where they belong, each output at once where
+// nothing is at its place yet. Asked again after it broke off, it moves the rest. What
+// attempts before left there, whose nodes were lost, is thrown away.
 func (s *server) move(ctx context.Context, t queue.Task, run string, h holding) error {
+	for _, slot := range slots(t) {
+		to, one, err := target(t, slot)
+		if err != nil {
+			continue // it keeps no files
+		}
+		from := run + h.share() + slot + "/"
+		if one {
+			err = s.Blobs.Move(ctx, from+path.Base(to), to)
+		} else {
+			err = s.Blobs.MoveAll(ctx, from, strings.TrimSuffix(to, "/")+"/")
+		}
+		if err != nil && !errors.Is(err, fault.NotFound) {
+			return err
+		}
+	}
 	blobs, err := s.Blobs.Below(ctx, run)
 	if err != nil {
 		return err
 	}
-	prefix, before := run+h.share(), fmt.Sprintf("%s%04d/", run, h.attempt.N)
+	mine, before := run+h.share(), fmt.Sprintf("%s%04d/", run, h.attempt.N)
 	for _, b := range blobs {
-		rest, mine := strings.CutPrefix(b.Key, prefix)
-		slot, name, _ := strings.Cut(rest, "/")
-		to, one, err := target(t, slot)
-		switch {
-		case b.Key < before, mine && (err != nil || one && name != path.Base(to)):
-			err = s.Blobs.Delete(ctx, b.Key)
-		case !mine: // another member's
-			err = nil
-		case one:
-			err = s.Blobs.Move(ctx, b.Key, to)
-		default:
-			err = s.Blobs.Move(ctx, b.Key, strings.TrimSuffix(to, "/")+"/"+name)
-		}
-		if err != nil && !errors.Is(err, fault.NotFound) {
-			return err
+		if b.Key < before || strings.HasPrefix(b.Key, mine) {
+			if err := s.Blobs.Delete(ctx, b.Key); err != nil && !errors.Is(err, fault.NotFound) {
+				return err
+			}
 		}
 	}
 	return nil

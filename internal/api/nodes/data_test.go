@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"hash/crc32"
 	"io"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/ebb-compute/ebb/internal/api/nodes"
 	"github.com/ebb-compute/ebb/internal/app/assets"
+	"github.com/ebb-compute/ebb/internal/blob"
 	"github.com/ebb-compute/ebb/internal/core/access"
 	"github.com/ebb-compute/ebb/internal/core/fleet"
 	"github.com/ebb-compute/ebb/internal/core/queue"
@@ -51,6 +53,16 @@ func (b *bench) Move(_ context.Context, from, to string) error {
 	delete(b.blobs, from)
 	return nil
 }
+
+func (b *bench) MoveAll(ctx context.Context, from, to string) error {
+	below, err := b.Below(ctx, from)
+	for _, v := range below {
+		err = errors.Join(err, b.Move(ctx, v.Key, to+strings.TrimPrefix(v.Key, from)))
+	}
+	return err
+}
+
+func (b *bench) Check(key string) error { return blob.Check(key) }
 
 func (b *bench) Delete(_ context.Context, key string) error {
 	b.mu.Lock()
@@ -238,6 +250,7 @@ func TestOutputsThatAreNone(t *testing.T) {
 		"no slot":                            "model/x",
 		"a path that leads away":             "outputs.model/..%2f..%2fx",
 		"a path that leads away, by a slash": "outputs.model/%2e%2e/x",
+		"a path too long for its place":      "outputs.model/" + strings.Repeat("n/", 600) + "x",
 	} {
 		if status, body := b.ask(t, "node:gpu-0", "PUT", "attempts/r.1/outputs/"+path+"?fence=11", "x"); status/100 != 4 {
 			t.Errorf("%s: %d %s", what, status, body)

@@ -73,8 +73,13 @@ type Blobs interface {
 	Below(ctx context.Context, key string) ([]Blob, error)
 	// Read reads a blob whole, if it has still this ETag; else fault.Precondition.
 	Read(ctx context.Context, key, etag string) (io.ReadCloser, error)
+	// Check says what is wrong with a key that no blob may have.
+	Check(key string) error
 	// Move gives a blob another name, in place of what has it; fault.NotFound.
 	Move(ctx context.Context, from, to string) error
+	// MoveAll is Move for all blobs below a prefix that ends in "/": at once, where
+	// none is below the other.
+	MoveAll(ctx context.Context, from, to string) error
 	// Delete removes a blob; fault.NotFound.
 	Delete(ctx context.Context, key string) error
 }
