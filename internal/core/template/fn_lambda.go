@@ -71,7 +71,7 @@ func (c *invocation) function(i, least, most int) (lambda, error) {
 // over evaluates the array in the first argument; not known yet: ok is false.
 func (c *invocation) over() (list []any, ok bool, err error) {
 	v, err := c.arg(0)
-	if err != nil || hasUnknown(v) {
+	if err != nil || c.w.open(v) {
 		return nil, false, err
 	}
 	list, err = c.list([]any{v}, 0)
@@ -99,7 +99,7 @@ func mapList(c *invocation) (any, error) {
 // says evaluates a lambda that answers true or false.
 func (c *invocation) says(f lambda, values ...any) (bool, bool, error) {
 	v, err := c.apply(f, values...)
-	if err != nil || hasUnknown(v) {
+	if err != nil || c.w.open(v) {
 		return false, false, err
 	}
 	b, err := c.truth(v, 1)
@@ -194,7 +194,7 @@ func toObject(c *invocation) (any, error) {
 	out := map[string]any{}
 	for _, x := range l {
 		k, err := c.apply(key, x)
-		if err != nil || hasUnknown(k) {
+		if err != nil || c.w.open(k) {
 			return unknown{}, err
 		}
 		name, ok := k.(string)
@@ -217,7 +217,7 @@ func toObject(c *invocation) (any, error) {
 
 func mapValues(c *invocation) (any, error) {
 	v, err := c.arg(0)
-	if err != nil || hasUnknown(v) {
+	if err != nil || c.w.open(v) {
 		return unknown{}, err
 	}
 	m, err := c.object([]any{v}, 0)
@@ -249,7 +249,7 @@ func groupBy(c *invocation) (any, error) {
 	out := map[string]any{}
 	for _, x := range l {
 		k, err := c.apply(f, x)
-		if err != nil || hasUnknown(k) {
+		if err != nil || c.w.open(k) {
 			return unknown{}, err
 		}
 		name, ok := k.(string)

@@ -255,6 +255,7 @@ func union(c *invocation, v []any) (any, error) {
 		if err != nil {
 			return nil, err
 		}
+		c.w.steps += len(out) // what is there is copied
 		if err := c.room(sizeOf(m, maxBytes)); err != nil {
 			return nil, err
 		}

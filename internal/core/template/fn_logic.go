@@ -100,7 +100,7 @@ func choose(c *invocation) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	if hasUnknown(cond) {
+	if c.w.open(cond) {
 		_, _ = c.arg(1)
 		_, _ = c.arg(2)
 		return unknown{}, nil
@@ -123,7 +123,7 @@ func (c *invocation) until(end bool) (any, error) {
 		if err != nil {
 			return nil, err
 		}
-		if hasUnknown(v) {
+		if c.w.open(v) {
 			later = true
 			continue
 		}

@@ -52,9 +52,7 @@ func eager(f values) func(*invocation) (any, error) {
 			if v[i], err = c.arg(i); err != nil {
 				return nil, err
 			}
-			open, nodes := scan(v[i])
-			c.w.steps += nodes / nodesAStep
-			later = later || open
+			later = c.w.open(v[i]) || later
 		}
 		if later {
 			return unknown{}, nil
@@ -63,8 +61,19 @@ func eager(f values) func(*invocation) (any, error) {
 	}
 }
 
-// nodesAStep is how many values may be looked at for one step of the budget.
-const nodesAStep = 16
+// nodesAStep is how many values may be looked at for one step of the budget, and
+// bytesANode how much of a string counts as one: functions read the whole of it.
+const (
+	nodesAStep = 16
+	bytesANode = 64
+)
+
+// open reports whether a part of a value is not known yet, within the budget.
+func (w *work) open(v any) bool {
+	open, nodes := scan(v)
+	w.steps += nodes / nodesAStep
+	return open
+}
 
 func hasUnknown(v any) bool {
 	open, _ := scan(v)
@@ -77,6 +86,8 @@ func scan(v any) (open bool, nodes int) {
 	switch v := v.(type) {
 	case unknown:
 		return true, nodes
+	case string:
+		return false, nodes + len(v)/bytesANode
 	case []any:
 		for _, x := range v {
 			o, n := scan(x)

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -206,4 +207,50 @@ func spoil(r *rand.Rand, s string, others []string) string {
 		return s[:i] + other[k:]
 	}
 	return strings.Replace(s, "'", "'"+pieces[r.IntN(len(pieces))], 1)
+}
+
+// TestLargeValuesCost: what is cheap to name and long to look through counts for
+// what it is, or one template would keep a core busy for hours.
+func TestLargeValuesCost(t *testing.T) {
+	t.Parallel()
+	numbers := func(n int) []any {
+		list := make([]any, n)
+		for i := range list {
+			list[i] = int64(i)
+		}
+		return list
+	}
+	object := map[string]any{}
+	for i := range 5000 {
+		object["k"+strconv.Itoa(i)] = int64(i)
+	}
+	text := strings.Repeat("x", 1<<20)
+	// a is the parameter, which names what is in it for next to nothing.
+	with := func(what string) string {
+		return "[length(map(createArray(parameters('p')), lambda('a', " + what + ")))]"
+	}
+	often := func(what string) string { return with("map(range(0, 700), lambda('i', " + what + "))") }
+	for name, c := range map[string]struct {
+		value   []any
+		allowed any
+		output  string
+	}{
+		"the length of a long text":       {[]any{text}, nil, often("length(lambdaVariables('a')[0])")},
+		"a search in a long text":         {[]any{text}, nil, often("contains(lambdaVariables('a')[0], 'y')")},
+		"loops over a large list":         {[]any{numbers(50_000)}, nil, often("map(lambdaVariables('a'), lambda('x', 1))")},
+		"many unions with a large object": {[]any{object}, nil, with("union(lambdaVariables('a')[0]" + strings.Repeat(", createObject()", 200) + ")")},
+		"a long list of allowed values":   {numbers(4000), numbers(4000), "[1]"},
+	} {
+		in := input()
+		def := map[string]any{"type": "array"}
+		if c.allowed != nil {
+			def["allowedValues"] = c.allowed
+		}
+		in.Template["resources"], in.Template["parameters"] = []any{}, map[string]any{"p": def}
+		in.Template["outputs"] = map[string]any{"o": map[string]any{"type": "int", "value": c.output}}
+		in.Parameters = map[string]any{"p": map[string]any{"value": c.value}}
+		if _, err := template.New(in); err == nil || !strings.Contains(err.Error(), "steps to evaluate") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
 }

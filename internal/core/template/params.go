@@ -60,7 +60,7 @@ func (d *doc) parameter(name string, from scope) (*Parameter, error) {
 	if p.Value, err = d.given(s, name, def, c, path); err != nil {
 		return nil, err
 	}
-	if err := c.check(name, p.Value, 0); err != nil {
+	if err := c.check(s.w, name, p.Value, 0); err != nil {
 		return nil, at(path, err)
 	}
 	d.params[key] = p
@@ -148,7 +148,7 @@ func (d *doc) constrain(def map[string]any, path string, depth int) (constraint,
 }
 
 // check says what is wrong with a value; nil: nothing.
-func (c constraint) check(name string, v any, depth int) error {
+func (c constraint) check(w *work, name string, v any, depth int) error {
 	if v == nil && c.nullable {
 		return nil
 	}
@@ -169,21 +169,27 @@ func (c constraint) check(name string, v any, depth int) error {
 	if !fits {
 		return bad("Deployment template validation failed: 'Template parameter '%s' has a value of the wrong type. Expected '%s'. Actual '%s'.'", name, c.typ, typeName(v))
 	}
-	if err := c.limits(name, v, size); err != nil {
+	if err := c.limits(w, name, v, size); err != nil {
 		return err
 	}
 	if depth > 10 {
 		return nil
 	}
-	return c.inner(name, v, depth)
+	return c.inner(w, name, v, depth)
 }
 
-func (c constraint) limits(name string, v any, size int) error {
+func (c constraint) limits(w *work, name string, v any, size int) error {
 	shown := "'" + clip(show(v)) + "'"
 	if strings.HasPrefix(c.typ, "Secure") {
 		shown = "it was given" // never the value
 	}
 	if allowed, ok := c.def["allowedValues"].([]any); ok {
+		list, _ := v.([]any)
+		_, nodes := scan(allowed)
+		w.steps += (1 + len(list)) * nodes / nodesAStep // each may be compared with each
+		if err := w.spend(0); err != nil {
+			return err
+		}
 		ok := slices.ContainsFunc(allowed, func(x any) bool { return equal(x, v, new(int)) })
 		if l, isList := v.([]any); isList && !ok { // of an array, each element may be one of them
 			ok = !slices.ContainsFunc(l, func(y any) bool {
@@ -224,12 +230,12 @@ func number(v any) int64 {
 }
 
 // inner checks the elements of arrays and the properties of objects that have types.
-func (c constraint) inner(name string, v any, depth int) error {
+func (c constraint) inner(w *work, name string, v any, depth int) error {
 	switch v := v.(type) {
 	case []any:
 		if c.items != nil {
 			for i, x := range v {
-				if err := c.items.check(fmt.Sprintf("%s[%d]", name, i), x, depth+1); err != nil {
+				if err := c.items.check(w, fmt.Sprintf("%s[%d]", name, i), x, depth+1); err != nil {
 					return err
 				}
 			}
@@ -240,7 +246,7 @@ func (c constraint) inner(name string, v any, depth int) error {
 			if !ok && c.properties[k].nullable {
 				continue
 			}
-			if err := c.properties[k].check(name+"."+k, x, depth+1); err != nil {
+			if err := c.properties[k].check(w, name+"."+k, x, depth+1); err != nil {
 				return err
 			}
 		}

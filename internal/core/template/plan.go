@@ -238,7 +238,7 @@ func (d *doc) output(w *work, name string, def map[string]any, path string) (Out
 	if hasUnknown(o.Value) {
 		return o, true, nil
 	}
-	if err := c.check(name, o.Value, 0); err != nil {
+	if err := c.check(w, name, o.Value, 0); err != nil {
 		return o, false, at(path, bad("The output '%s' must be of type %s, not %s.", name, c.typ, typeName(o.Value)))
 	}
 	return o, true, nil
