@@ -103,6 +103,28 @@ var credentialTypes = map[string]struct {
 	"None":             {"", nil},
 }
 
+// What is kept of a datastore and of its credentials. Nothing else is: a secret
+// under a name that nobody knows would be kept in clear, and shown.
+var (
+	datastoreWords = []string{"datastoreType", "accountName", "containerName", "fileShareName", "filesystem", "storeName", "oneLakeWorkspaceName", "artifact", "endpoint", "protocol",
+		"serviceDataAccessAuthIdentity", "subscriptionId", "resourceGroup", "description", "tags", "properties", "isDefault", "credentials"}
+	credentialWords = []string{"credentialsType", "authorityUrl", "resourceUrl", "tenantId", "clientId", "thumbprint", "secrets"}
+)
+
+// only takes out of m what is not among words, and spells the rest as they do.
+func only(m map[string]any, words []string) {
+	for k, v := range maps.Clone(m) {
+		i := slices.IndexFunc(words, func(w string) bool { return strings.EqualFold(w, k) })
+		if i >= 0 && words[i] == k {
+			continue
+		}
+		delete(m, k)
+		if i >= 0 && m[words[i]] == nil {
+			m[words[i]] = v
+		}
+	}
+}
+
 var datastoreName = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_]{0,254}$`)
 
 func datastoresID(w Place) string { return w.key() + "/datastores" }
@@ -254,6 +276,7 @@ func checkDatastore(props map[string]any) (secrets map[string]any, err error) {
 	bad := func(at, format string, args ...any) error {
 		return fault.Coded(fault.Invalid, "InvalidPropertyValue", "properties."+at, format, args...)
 	}
+	only(props, datastoreWords)
 	typ, ok := wordOf(datastoreTypes, props["datastoreType"])
 	if !ok {
 		return nil, bad("datastoreType", "The datastore type %.40v is not one of: %s.", props["datastoreType"], strings.Join(slices.Sorted(maps.Keys(datastoreTypes)), ", "))
@@ -279,6 +302,7 @@ func checkDatastore(props map[string]any) (secrets map[string]any, err error) {
 	if cred == nil {
 		cred = map[string]any{"credentialsType": "None"}
 	}
+	only(cred, credentialWords)
 	kind, ok := wordOf(credentialTypes, cred["credentialsType"])
 	if !ok {
 		return nil, bad("credentials.credentialsType", "The type of credentials %.40v is not one of: %s.", cred["credentialsType"], strings.Join(slices.Sorted(maps.Keys(credentialTypes)), ", "))
@@ -291,6 +315,11 @@ func checkDatastore(props map[string]any) (secrets map[string]any, err error) {
 	}
 	secrets, err = secretsOf(kind, cred)
 	delete(cred, "secrets")
+	for k, v := range cred {
+		if _, ok := v.(string); !ok && v != nil {
+			return nil, bad("credentials."+k, "The property %s of credentials must be a string.", k)
+		}
+	}
 	props["credentials"] = cred
 	return secrets, err
 }

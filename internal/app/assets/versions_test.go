@@ -297,6 +297,20 @@ func TestDatastores(t *testing.T) {
 			t.Errorf("a secret is kept as it came: %s", r.(row.Document).Body)
 		}
 	}
+	// A secret in a wrong place is not kept, and under a name in another case it is one.
+	stray := dict{"datastoreType": "AzureBlob", "accountName": "acc", "containerName": "c", "accountKey": "c2VjcmV0LWtleQ==",
+		"Credentials": dict{"credentialsType": "AccountKey", "key": "c2VjcmV0LWtleQ==", "Secrets": dict{"key": "c2VjcmV0LWtleQ=="}}}
+	if made, _, err = s.PutDatastore(t.Context(), me, place, "mine", stray); err != nil {
+		t.Fatal(err)
+	}
+	if text, _ := json.Marshal(made.Properties); bytes.Contains(text, []byte("c2VjcmV0")) || !bytes.Contains(text, []byte(`"AccountKey"`)) {
+		t.Errorf("shown: %s", text)
+	}
+	for _, r := range store.Rows(row.Asset) {
+		if bytes.Contains(r.(row.Document).Body, []byte("c2VjcmV0")) {
+			t.Errorf("a stray secret is kept: %s", r.(row.Document).Body)
+		}
+	}
 	// Without secrets the old ones stay.
 	if _, created, err := s.PutDatastore(t.Context(), me, place, "mine", blob(dict{"description": "d", "credentials": dict{"credentialsType": "AccountKey"}})); err != nil || created {
 		t.Errorf("update: %v, created %v", err, created)
