@@ -112,7 +112,7 @@ type turn struct {
 	sites  map[string]*site
 	order  []*site // in order of id
 	room   room
-	head   *site // whose first run comes first of all that lack room; nil: none does
+	head   *claim // the first of all that lack room; nil: none does
 	fence  int64
 	writes map[row.Key]int // index into plan.Changes
 	runs   map[string]queue.Status
@@ -161,7 +161,15 @@ func Decide(v *View, f Facts, now time.Time) Plan {
 	for _, s := range t.order {
 		t.settle(s)
 		t.retire(s)
-		t.serve(s)
+		if s.c.Instance { // the others count with what it keeps, so it goes first
+			t.serve(s)
+			t.sleep(s)
+		}
+	}
+	for _, s := range t.order {
+		if !s.c.Instance {
+			t.serve(s)
+		}
 	}
 	t.size()
 	for _, s := range t.order {

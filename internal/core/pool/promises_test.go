@@ -430,7 +430,7 @@ func (d *dealt) knownStart(c fleet.Cluster, head queue.Run, next *pool.View, sta
 		switch {
 		case n.State == fleet.Launching:
 			return time.Time{}, false
-		case n.State == fleet.Idle, busy && started[a.Run]: // those that pass are to be back in time
+		case n.State == fleet.Idle, busy && started[a.Run] && queue.Before(head, r): // those that pass are to be back in time
 			free++
 		case n.State == fleet.Busy && r.TimeLimit > 0 && !a.Started.IsZero():
 			ends = append(ends, a.Started.Add(r.TimeLimit))

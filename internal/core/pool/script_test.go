@@ -3,6 +3,7 @@ package pool_test
 import (
 	"flag"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -86,6 +87,7 @@ func (s *stage) play(script string) string {
 //	submit RUN CLUSTER NODES [LIMIT]
 //	cancel RUN
 //	room VCPUS                    the engine has so many, and does not oversubscribe
+//	away|back NODE                its agent is not connected, or is again
 //	heard|removed NODE, silent|dead|failed NODE WHY...
 //	phase RUN NODE PHASE [CODE]   the agent of NODE reports
 //	empty NODE                    the agent reports, at its node's revision
@@ -151,6 +153,12 @@ func (s *stage) do(line string) string {
 		s.apply(row.Put(r))
 	case "room":
 		s.facts.Capacity = pool.Capacity{VCPUs: number(1)}
+	case "away", "back":
+		s.facts.Away = maps.Clone(s.facts.Away)
+		if s.facts.Away == nil {
+			s.facts.Away = map[string]bool{}
+		}
+		s.facts.Away[arg(1)] = w[0] == "away"
 	case "heard", "silent", "dead", "removed":
 		s.seen = append(s.seen, pool.Event{Kind: pool.EventKind(w[0]), Node: arg(1), Why: strings.Join(w[2:], " ")})
 	case "failed":

@@ -13,7 +13,7 @@ import (
 // line is one queue being served.
 type line struct {
 	free    []int // nodes that may take work now, the best first
-	reserve int   // how many draining nodes may still be kept
+	reserve int   // how many draining nodes may still be kept; those that are away make way
 	head    bool  // somebody waits who must not be delayed
 	start   time.Time
 	known   bool // start is known
@@ -24,7 +24,7 @@ type line struct {
 // serve goes through the queue in order and starts what can start.
 func (t *turn) serve(s *site) {
 	t.cancelWaiting(s)
-	l := line{free: t.candidates(s), reserve: max(0, s.c.Max-s.staying())}
+	l := line{free: t.candidates(s), reserve: max(0, s.c.Max-s.staying()+t.away(s))}
 	most := t.most(s)
 	for r := range t.v.RunsOf(s.c.ID) {
 		closed := l.head && (len(l.free) == 0 || !l.known) && l.demand >= s.c.Max && l.told >= explainMost
@@ -44,13 +44,14 @@ func (t *turn) serve(s *site) {
 			s.wait(&l, r, rs, why)
 			continue
 		}
-		if need <= len(l.free) && need <= l.takeable(s) && (!l.head || l.mayPass(r, t.now)) {
+		free := l.takeable(s)
+		if need <= free && (!l.head || l.mayPass(r, t.now)) {
 			t.start(s, r, rs, l.take(need, s))
 			continue
 		}
 		if !l.head {
 			l.head = true
-			l.start, l.known = t.headStart(s, need, len(l.free))
+			l.start, l.known = t.headStart(s, need, free)
 		}
 		if l.demand < s.c.Max {
 			s.ask = append(s.ask, ask{run: r, nodes: need})
@@ -58,6 +59,7 @@ func (t *turn) serve(s *site) {
 		l.demand += need
 		s.wait(&l, r, rs, "")
 	}
+	t.trim(s) // what was kept has the place of what is away
 	s.wanted = min(max(s.c.Min, s.busy()+l.demand), s.c.Max)
 	if s.off() {
 		s.wanted = 0
@@ -94,6 +96,17 @@ func (t *turn) candidates(s *site) []int {
 	return append(free, leaving...)
 }
 
+// away counts the idle nodes that can take nothing, since their agents are away.
+func (t *turn) away(s *site) int {
+	n := 0
+	for i := range s.nodes {
+		if s.nodes[i].State == fleet.Idle && t.f.Away[s.nodes[i].ID] {
+			n++
+		}
+	}
+	return n
+}
+
 // takeable is how many of the free nodes may be taken without going over max.
 func (l *line) takeable(s *site) int {
 	n := 0
@@ -125,12 +138,7 @@ func (l *line) mayPass(r queue.Run, now time.Time) bool {
 // headStart is when the first of the queue starts at the latest, from the time
 // limits of what runs. While nodes may still come it can be any moment.
 func (t *turn) headStart(s *site, need, free int) (at time.Time, known bool) {
-	coming := max(0, s.c.Max-s.staying())
-	for i := range s.nodes {
-		if st := s.nodes[i].State; st == fleet.Launching || st == fleet.Idle && t.f.Away[s.nodes[i].ID] {
-			coming++
-		}
-	}
+	coming := max(0, s.c.Max-s.staying()) + s.launching() + t.away(s)
 	missing := need - free - coming
 	if missing <= 0 || coming > 0 {
 		return time.Time{}, false

@@ -303,15 +303,26 @@ func (t *turn) retireSilent(s *site, i int) {
 	}
 }
 
-// trim takes away what is over max: idle nodes first, longest idle first, then
-// the newest that are still starting. A busy one is left until it is free.
+// trim takes away what is over max: idle nodes first, of these the ones that can
+// take no work, then the newest that are still starting. A busy one is left until
+// it is free.
 func (t *turn) trim(s *site) {
 	over := s.staying() - s.c.Max
 	if over <= 0 || s.c.Deleting {
 		return
 	}
-	why := fmt.Sprintf("the cluster may have %d nodes at most", s.c.Max)
-	for _, i := range s.idle() {
+	why := fmt.Sprintf("the cluster may have %s at most", nodes(s.c.Max))
+	idle := s.idle()
+	slices.SortStableFunc(idle, func(a, b int) int {
+		switch away := t.f.Away; {
+		case away[s.nodes[a].ID] == away[s.nodes[b].ID]:
+			return 0
+		case away[s.nodes[a].ID]:
+			return -1
+		}
+		return 1
+	})
+	for _, i := range idle {
 		if over == 0 {
 			return
 		}

@@ -79,15 +79,17 @@ func (t *turn) most(s *site) int {
 	return r.fits(s.c.Size, s.c.Max)
 }
 
+// claim is a run that asks for nodes which are to be launched.
+type claim struct {
+	s *site
+	a ask
+}
+
 // size decides how many nodes each cluster launches: first what min asks for, in
 // order of id, then what runs ask for, in the order in which they are served.
 // Where room is short, the first run that cannot get all of it holds the rest:
 // it alone, or two that hold a part each would wait for each other.
 func (t *turn) size() {
-	type claim struct {
-		s *site
-		a ask
-	}
 	var claims []claim
 	for _, s := range t.order {
 		may := t.mayLaunch(s)
@@ -118,8 +120,8 @@ func (t *turn) size() {
 		})
 	}
 	t.head = t.fullHead()
-	for _, c := range claims {
-		if t.head != nil && c.s != t.head && c.s.s.Full {
+	for i, c := range claims {
+		if t.head != nil && c.s != t.head.s && c.s.s.Full {
 			c.s.block = "the engine has no room for more nodes, and runs of another cluster come first"
 			continue
 		}
@@ -127,30 +129,42 @@ func (t *turn) size() {
 		if c.s.lack += got; got < c.a.nodes {
 			c.s.short = true
 			if t.head == nil {
-				t.head = c.s
+				t.head = &claims[i]
 			}
 		}
 	}
 	for _, s := range t.order {
-		n := s.keepable()
-		if t.head != nil && t.head != s && s.short { // its room is needed by who comes first
-			n = min(n, max(0, s.c.Min-s.staying()))
-		}
-		t.keepSome(s, n)
+		t.keepSome(s, min(s.keepable(), max(0, t.due(s)-s.staying())))
 		t.launch(s)
 	}
 }
 
-// fullHead is the cluster whose first waiting run comes first among those that
-// an engine of unknown size has turned away.
-func (t *turn) fullHead() *site {
-	var head *site
+// fullHead is what waits first in the clusters that an engine of unknown size has
+// turned away.
+func (t *turn) fullHead() *claim {
+	var head *claim
 	for _, s := range t.order {
-		if s.s.Full && len(s.ask) > 0 && (head == nil || queue.Before(s.ask[0].run, head.ask[0].run)) {
-			head = s
+		if s.s.Full && len(s.ask) > 0 && (head == nil || queue.Before(s.ask[0].run, head.a.run)) {
+			head = &claim{s, s.ask[0]}
 		}
 	}
 	return head
+}
+
+// due is how many nodes a cluster is to have now: what it wants, unless it is short
+// and a run of another cluster comes first. Then all that it has no better use for
+// makes room: it keeps what works, and what runs that come earlier still wait for.
+func (t *turn) due(s *site) int {
+	if t.head == nil || t.head.s == s || !s.short {
+		return s.wanted
+	}
+	n := s.busy()
+	for _, a := range s.ask {
+		if queue.Before(a.run, t.head.a.run) {
+			n += a.nodes
+		}
+	}
+	return min(s.wanted, max(n, s.c.Min))
 }
 
 // grant takes room for up to n nodes, and holds what is missing.
@@ -289,11 +303,10 @@ func (s *site) nextNumber() int64 {
 // shrink drains what stands idle too long and is not wanted. Nodes that wait for
 // the head of the queue are wanted: holding pauses the idle timer.
 func (t *turn) shrink(s *site) {
-	wanted := s.wanted
-	if t.head != nil && t.head != s && s.short {
-		wanted = max(s.c.Min, s.busy()+s.launching()) // its room is needed by who comes first
+	wanted := t.due(s)
+	if wanted < s.wanted { // its room is needed: what still comes is no reason to let go of more
+		wanted = max(wanted, s.busy()+s.launching())
 	}
-	t.sleep(s)
 	surplus := s.staying() - wanted
 	if surplus <= 0 || s.c.Deleting || s.lack > 0 {
 		return
@@ -312,9 +325,10 @@ func (t *turn) shrink(s *site) {
 	}
 }
 
-// sleep switches an instance off that stood idle for as long as it may.
+// sleep switches an instance off that stood idle for as long as it may, unless a run
+// waits for its agent to come back.
 func (t *turn) sleep(s *site) {
-	if !s.c.Instance || s.c.IdleAfter <= 0 || s.off() {
+	if s.c.IdleAfter <= 0 || s.off() || len(s.ask) > 0 {
 		return
 	}
 	for _, i := range s.idle() {
