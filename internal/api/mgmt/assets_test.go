@@ -3,6 +3,7 @@ package mgmt_test
 import (
 	"context"
 	"encoding/base64"
+	"encoding/json"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/ebb-compute/ebb/internal/api/arm"
 	"github.com/ebb-compute/ebb/internal/api/mgmt"
 	"github.com/ebb-compute/ebb/internal/app/accounts"
 	"github.com/ebb-compute/ebb/internal/app/assets"
@@ -226,6 +228,27 @@ func TestListsOfAssetsHavePages(t *testing.T) {
 	}
 	if !slices.Equal(got, want) {
 		t.Errorf("%d names over all pages, want %d", len(got), len(want))
+	}
+}
+
+// TestRunsGetNoMoreOfDatastores: a run may write to the default one, and read the
+// files of other runs.
+func TestRunsGetNoMoreOfDatastores(t *testing.T) {
+	t.Parallel()
+	w := newAssetWorld(t)
+	w.call(201, "PUT", "/datastores/mine", `{"properties":{"datastoreType":"AzureBlob","accountName":"a","containerName":"c","credentials":{"credentialsType":"AccountKey","secrets":{"secretsType":"AccountKey","key":"aHVzaA=="}}}}`)
+	run := access.Principal{ID: "run", Kind: access.RunIdentity, Scope: strings.ToLower(jobsWS), Run: "run"}
+	for name, want := range map[string]string{"workspaceblobstore": "racwdl", "workspaceartifactstore": "rl", "workspacefilestore": "", "mine": ""} {
+		got, err := w.router.Call(t.Context(), run, arm.Inside{Method: "POST", Host: "127.0.0.1:8443", Path: jobsWS + "/datastores/" + name + "/listSecrets", Body: []byte("{}")})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var doc struct{ SASToken string }
+		_ = json.Unmarshal(got.Body, &doc) // an error has none
+		q, err := url.ParseQuery(doc.SASToken)
+		if err != nil || q.Get("sp") != want || want == "" && got.Status != 403 || strings.Contains(string(got.Body), "aHVzaA") {
+			t.Errorf("of %s a run gets %d %s, want the permissions %q", name, got.Status, got.Body, want)
+		}
 	}
 }
 

@@ -107,7 +107,11 @@ func (s AssetServices) listSecrets(r *assetRequest) (int, any, error) {
 	switch {
 	case d.BuiltIn && container != "" && (in.ExpirableSecret || who.Kind == access.RunIdentity):
 		hours := min(max(in.ExpireAfterHours, 1), mostHours)
-		sas := s.Keys.SAS(account, container, "", "racwdl", s.Now().Add(time.Duration(hours)*time.Hour))
+		may := "racwdl"
+		if who.Kind == access.RunIdentity && container != r.place().DatastoreContainer() {
+			may = "rl" // the files of other runs; its own it writes by the artifacts' API
+		}
+		sas := s.Keys.SAS(account, container, "", may, s.Now().Add(time.Duration(hours)*time.Hour))
 		return http.StatusOK, map[string]any{"secretsType": "Sas", "sasToken": sas.Encode()}, nil
 	case who.Kind == access.RunIdentity:
 		return 0, nil, fault.Coded(fault.Forbidden, "AuthorizationFailed", d.Name, "A run's token may not read the secrets of the datastore %q.", d.Name)

@@ -18,6 +18,10 @@ const blobHost = ".blob."
 // by the workspace API only.
 const hiddenContainers = "logs-"
 
+// openContainer begins the name of a workspace's container that its jobs write to:
+// that of the default datastore.
+const openContainer = "azureml-blobstore-"
+
 // maxName is the most characters of a blob's name.
 const maxName = 1024
 

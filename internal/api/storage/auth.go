@@ -134,11 +134,19 @@ func (c *call) checkBearer(tok string) error {
 	if err != nil {
 		return err
 	}
-	if !p.May(a.Scope) {
+	if !p.May(a.Scope) || p.Kind == access.RunIdentity && c.closed() {
 		return fault.Coded(fault.Forbidden, "AuthorizationPermissionMismatch", "", "This request is not authorized to perform this operation using this permission.")
 	}
 	c.cred.who = p
 	return nil
+}
+
+// closed reports whether a request would write where a run's token may only read:
+// code and the files of runs are others' as well, who would run what a job had put
+// there. A run writes its own files by the workspace's API.
+func (c *call) closed() bool {
+	reads := c.r.Method == http.MethodGet || c.r.Method == http.MethodHead || c.r.Method == http.MethodPost // of a batch, each part is asked for itself
+	return !reads && ofWorkspace(c.account, c.container) && !strings.HasPrefix(c.container, openContainer)
 }
 
 // sharedKeyOf takes apart "SharedKey account:signature", and the same of SharedKeyLite.

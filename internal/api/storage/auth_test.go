@@ -96,6 +96,37 @@ func TestBearerTokens(t *testing.T) {
 	}
 }
 
+// TestRunsWriteToTheDatastoreAlone: what a job could put into code or into the files
+// of other runs, others would run.
+func TestRunsWriteToTheDatastoreAlone(t *testing.T) {
+	t.Parallel()
+	s := newAccounts(t, owners{})
+	for _, box := range []string{"snapshots-" + workspace, "snapshots-0123456789abcdef-" + workspace, "azureml-" + workspace, "azureml-blobstore-" + workspace} {
+		open := box == "azureml-blobstore-"+workspace
+		put := []string{bearer, "Bearer user", "x-ms-blob-type", "BlockBlob"}
+		if a := s.send("PUT", "/"+box+"/a", "x", put...); a.status != 201 {
+			t.Fatalf("%+v", a)
+		}
+		put[1] = "Bearer run"
+		for name, a := range map[string]answer{
+			"put":         s.send("PUT", "/"+box+"/a", "y", put...),
+			"put a block": s.send("PUT", "/"+box+"/a?comp=block&blockid=YQ==", "y", bearer, "Bearer run"),
+			"copy":        s.send("PUT", "/"+box+"/b", "", bearer, "Bearer run", "x-ms-copy-source", s.srv.URL+"/"+box+"/a"),
+			"metadata":    s.send("PUT", "/"+box+"/a?comp=metadata", "", bearer, "Bearer run"),
+		} {
+			if open != (a.status < 300) || !open && a.code() != "AuthorizationPermissionMismatch" {
+				t.Errorf("%s in %s is answered %d %s", name, box, a.status, a.code())
+			}
+		}
+		if a := s.send("GET", "/"+box+"/a", "", bearer, "Bearer run"); a.status != 200 || !open && a.body != "x" {
+			t.Errorf("get in %s is answered %d %s", box, a.status, a.body)
+		}
+		if a := s.send("DELETE", "/"+box+"/a", "", bearer, "Bearer run"); open != (a.status == 202) {
+			t.Errorf("delete in %s is answered %d %s", box, a.status, a.code())
+		}
+	}
+}
+
 // sign puts a shared key's signature on a request, as clients do.
 func sign(r *http.Request, account, date, query string, key []byte) {
 	r.Header.Set("x-ms-date", date)
