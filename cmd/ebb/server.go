@@ -188,7 +188,7 @@ func (s *server) handler(ctx context.Context, url string) (http.Handler, error) 
 	mgmt.RegisterJobs(rt, mgmt.JobServices{Jobs: s.jobs, Assets: s.assets})
 	mgmt.RegisterAccounts(rt, s.accounts)
 	mgmt.RegisterAssets(rt, mgmt.AssetServices{Jobs: s.jobs, Assets: s.assets, Accounts: s.accounts, Keys: s.keys, Now: s.clock.Now})
-	s.deployments.Calls = mgmt.Inside{Router: router}
+	s.deployments.Calls, s.deployments.Writable = mgmt.Inside{Router: router}, mgmt.Writable(s.authorization, s.workspaces)
 	mgmt.RegisterDeployments(rt, s.deployments)
 	files := data.Store{Blobs: s.blobs}
 	data.Register(rt, data.Services{Jobs: s.jobs, Assets: s.assets, Blobs: files, Keys: s.keys, Now: s.clock.Now})

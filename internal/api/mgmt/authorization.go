@@ -261,6 +261,7 @@ type Alive interface {
 // whose group or workspace is being deleted. The router asks it before any
 // handler, so that no route forgets.
 func Guard(a Authorization, alive Alive) func(*http.Request) error {
+	writable := Writable(a, alive)
 	return func(r *http.Request) error {
 		path := strings.TrimPrefix(strings.ToLower(r.URL.Path), dataPrefix)
 		if !strings.HasPrefix(path, "/subscriptions/") || r.Method == http.MethodGet || r.Method == http.MethodHead {
@@ -271,11 +272,21 @@ func Guard(a Authorization, alive Alive) func(*http.Request) error {
 				return nil
 			}
 		}
-		deletes := r.Method == http.MethodDelete
-		if err := a.Check(r.Context(), path, deletes); err != nil || deletes {
+		if r.Method == http.MethodDelete {
+			return a.Check(r.Context(), path, true)
+		}
+		return writable(r.Context(), r.URL.Path[len(r.URL.Path)-len(path):])
+	}
+}
+
+// Writable refuses a write to an address of Resource Manager as [Guard] does, for
+// those that come by no request of their own.
+func Writable(a Authorization, alive Alive) func(ctx context.Context, path string) error {
+	return func(ctx context.Context, path string) error {
+		if err := a.Check(ctx, path, false); err != nil {
 			return err
 		}
-		return alive.Alive(r.Context(), container(r.URL.Path[len(r.URL.Path)-len(path):]))
+		return alive.Alive(ctx, container(path))
 	}
 }
 

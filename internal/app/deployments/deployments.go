@@ -78,9 +78,12 @@ type Service struct {
 	Scopes  Scopes
 	Calls   Calls
 	Secrets Secrets
-	Now     func() time.Time // site clock, UTC
-	NewID   func() string    // guids
-	Log     *slog.Logger     // default: slog.Default()
+	// Writable refuses a deployment inside another where a lock, or a deletion that is
+	// under way, forbids one; default: none does. All other writes are Calls'.
+	Writable func(ctx context.Context, id string) error
+	Now      func() time.Time // site clock, UTC
+	NewID    func() string    // guids
+	Log      *slog.Logger     // default: slog.Default()
 
 	mu      sync.Mutex
 	waiting []string                      // keys of deployments that nobody drives yet

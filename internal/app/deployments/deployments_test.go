@@ -3,6 +3,7 @@ package deployments_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -319,6 +320,29 @@ func TestNestedEndsWithTheOuter(t *testing.T) {
 			}
 		}
 		w.deploy("inmost", `{}`) // the name is free again
+	})
+}
+
+// TestNestedAndLocks: a deployment inside another is a write to its own scope.
+func TestNestedAndLocks(t *testing.T) {
+	t.Parallel()
+	inWorld(t, func(w *world) {
+		w.s.Writable = func(_ context.Context, id string) error {
+			if last(id) == "in" {
+				return fault.Coded(fault.Conflict, "ScopeLocked", id, "The scope is locked.")
+			}
+			return nil
+		}
+		props := w.deploy("d", `{"resources": [`+inner("in", "inner", `"resources": []`)+`, `+inner("other", "inner", `"resources": []`)+`]}`)
+		if props["provisioningState"] != "Failed" || !strings.Contains(fmt.Sprint(props["error"]), "ScopeLocked") {
+			t.Errorf("it ended as %v: %v", props["provisioningState"], props["error"])
+		}
+		if _, err := w.s.Get(t.Context(), w.owner, w.group, "in"); !errors.Is(err, fault.NotFound) {
+			t.Errorf("what is locked was written: %v", err)
+		}
+		if state := w.get("other")["provisioningState"]; state != "Succeeded" {
+			t.Errorf("what is not locked is %v", state)
+		}
 	})
 }
 

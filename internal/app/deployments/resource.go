@@ -233,6 +233,9 @@ func (t *turn) nest(ctx context.Context, r *template.Resource, body map[string]a
 	old, err := t.s.read(ctx, key)
 	if errors.Is(err, fault.NotFound) || err == nil && old.Parent != t.d.Run {
 		d, err := t.s.prepare(ctx, t.d.Who, Request{Scope: scope, Name: r.Name, Body: body, Host: t.d.Host, Environment: t.d.Environment}, "write")
+		if err == nil && t.s.Writable != nil {
+			err = t.s.Writable(ctx, r.ID)
+		}
 		if err == nil && d.Mode == "Complete" {
 			err = fault.Coded(fault.Invalid, "InvalidDeploymentMode", "properties.mode", "A deployment inside another must be Incremental.")
 		}
