@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/ebb-compute/ebb/client"
 )
@@ -131,6 +132,7 @@ func TestBadInput(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	s := newScene(w, "a")
+	s.settled()
 	before := s.state()
 	for _, name := range sorted(badRequests) {
 		c := badRequests[name]
@@ -146,10 +148,34 @@ func TestBadInput(t *testing.T) {
 	})
 	t.Run("hostile names in snapshots", func(t *testing.T) { s.hostileNames(t) })
 	t.Run("tokens that are not good", func(t *testing.T) { s.badTokens(t) })
-	if after := s.state(); after != before {
-		t.Errorf("something changed: it is\n%s\nand was\n%s", after, before)
-	}
+	s.unchanged(before)
 	w.quiet()
+}
+
+// settled waits until the job that has begun to write is known to run, and until the
+// cluster has its node and no other: one that was idle for its time leaves, and is
+// listed until it has.
+func (s *scene) settled() {
+	s.t.Helper()
+	s.awaitStatus("runs-"+s.n, "Running")
+	s.until("one node to be left, which works", func() bool {
+		got := s.get("cpu-" + s.n + "x")
+		return got.AllocationState == "Steady" && got.CurrentNodes == 1 && got.NodeStates.Running == 1
+	})
+}
+
+// unchanged checks that all is as it was. What was made or taken away stays so; a
+// node that has been silent on a busy machine is heard again.
+func (s *scene) unchanged(before string) {
+	s.t.Helper()
+	after := s.state()
+	for end := time.Now().Add(patience); after != before; after = s.state() {
+		if time.Now().After(end) {
+			s.t.Errorf("something changed: it is\n%s\nand was\n%s", after, before)
+			return
+		}
+		pause(100 * time.Millisecond)
+	}
 }
 
 // state is all that a client can list.

@@ -5,13 +5,11 @@ import (
 	"encoding/xml"
 	"errors"
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"net"
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
 
 	"github.com/ebb-compute/ebb/client"
@@ -73,7 +71,7 @@ func TestMutations(t *testing.T) {
 // wrong says what is wrong with an answer; empty: nothing.
 func (s *scene) wrong(r raw, a answer, err error) string {
 	switch {
-	case err != nil && (r.cut || len(r.bytes()) > 128<<10) && (errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)):
+	case err != nil && (r.cut || len(r.bytes()) > 128<<10) && hungUp(err):
 		return "" // it hung up on what it would not read to the end
 	case err != nil:
 		var slow net.Error

@@ -5,12 +5,14 @@ import (
 	"bytes"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"net/url"
 	"os"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -130,26 +132,38 @@ func (l *line) hangUp() {
 	}
 }
 
+// givesUp is how long the server waits for a handshake, or for a request's header:
+// then it closes the connection without a word. A machine that stood still for as
+// long has nothing to do with the request, which is sent again.
+const givesUp = 30 * time.Second
+
 // send sends a request and reads the answer. A kept connection that the server
 // has closed meanwhile is replaced, once.
 func (l *line) send(r raw) (answer, error) {
-	kept := l.conn != nil
+	kept, began := l.conn != nil, time.Now()
 	a, err := l.try(r)
-	if err != nil && kept {
+	if err != nil && (kept || hungUp(err) && time.Since(began) >= givesUp) {
 		l.hangUp()
+		began = time.Now()
 		a, err = l.try(r)
 	}
 	if err != nil {
 		l.hangUp()
+		err = fmt.Errorf("%w (after %v)", err, time.Since(began).Round(time.Millisecond))
 	}
 	return a, err
+}
+
+// hungUp reports whether the server closed the connection before it had answered.
+func hungUp(err error) bool {
+	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
 }
 
 func (l *line) try(r raw) (answer, error) {
 	if l.conn == nil {
 		conn, err := tls.Dial("tcp", l.addr, l.conf)
 		if err != nil {
-			return answer{}, err
+			return answer{}, fmt.Errorf("connect: %w", err)
 		}
 		l.conn, l.in = conn, bufio.NewReader(conn)
 	}
