@@ -74,6 +74,12 @@ func statement(q row.Query, limit int) (string, []any, error) {
 		b.WriteString(" AND parent = ?")
 		args = append(args, q.Parent)
 	}
+	if q.IDs != nil {
+		b.WriteString(" AND id IN (" + strings.TrimPrefix(strings.Repeat(",?", len(q.IDs)), ",") + ")")
+		for _, id := range q.IDs {
+			args = append(args, id)
+		}
+	}
 	if q.Prefix != "" {
 		b.WriteString(" AND id >= ?")
 		args = append(args, q.Prefix)

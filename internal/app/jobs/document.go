@@ -132,6 +132,8 @@ type found struct {
 	body Body
 	doc  row.Document
 	rev  int64
+
+	ended *queue.Status // read along with it, of a run that is not live; nil: it was not
 }
 
 func (s *Service) find(ctx context.Context, id, name string) (found, error) {
@@ -160,7 +162,11 @@ func (s *Service) job(ctx context.Context, f found) (*Job, error) {
 	j := &Job{Body: f.body, Created: f.doc.Created, Modified: f.doc.Modified, ID: f.doc.ID}
 	view := s.Store.View()
 	status, live := view.RunStatus(f.body.Run)
-	if !live {
+	switch {
+	case live:
+	case f.ended != nil:
+		status = *f.ended
+	default:
 		rec, err := s.Store.Get(ctx, row.Key{Kind: row.RunStatus, ID: f.body.Run})
 		if err != nil {
 			return nil, fmt.Errorf("read the status of run %s: %w", f.body.Name, err)

@@ -251,7 +251,8 @@ func (s *Service) Experiments(ctx context.Context, w Workspace, view View, filte
 		return nil, "", err
 	}
 	out := []Experiment{}
-	next, err := s.walk(ctx, row.Query{Kind: row.Experiment, Parent: w.Key(), Desc: true, After: after}, top, func(r row.Record) (bool, error) {
+	plain := func(_ context.Context, page []row.Record) ([]row.Record, error) { return page, nil }
+	next, err := walk(ctx, s.Store, row.Query{Kind: row.Experiment, Parent: w.Key(), Desc: true, After: after}, top, plain, func(r row.Record) (bool, error) {
 		var e Experiment
 		if err := json.Unmarshal(r.Row.(row.Document).Body, &e); err != nil {
 			return false, fmt.Errorf("read experiment: %w", err)

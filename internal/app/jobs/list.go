@@ -3,9 +3,12 @@ package jobs
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 
 	"github.com/ebb-compute/ebb/internal/core/access"
+	"github.com/ebb-compute/ebb/internal/core/queue"
 	"github.com/ebb-compute/ebb/internal/core/row"
 )
 
@@ -34,12 +37,8 @@ func (s *Service) List(ctx context.Context, _ access.Principal, w Workspace, q Q
 	}
 	out := []*Job{}
 	ask := row.Query{Kind: row.Job, Parent: w.Key(), Desc: !q.Oldest, After: q.After}
-	next, err := s.walk(ctx, ask, q.Top, func(r row.Record) (bool, error) {
-		d, err := unpack(r)
-		if err != nil {
-			return false, err
-		}
-		if !q.wants(&d.body) {
+	next, err := walk(ctx, s.Store, ask, q.Top, s.runs(q.wants), func(d *found) (bool, error) {
+		if d == nil {
 			return false, nil
 		}
 		var j *Job
@@ -48,7 +47,7 @@ func (s *Service) List(ctx context.Context, _ access.Principal, w Workspace, q Q
 				return v, known
 			}
 			if j == nil {
-				if j, err = s.job(ctx, d); err != nil {
+				if j, err = s.job(ctx, *d); err != nil {
 					return nil, false
 				}
 			}
@@ -58,7 +57,7 @@ func (s *Service) List(ctx context.Context, _ access.Principal, w Workspace, q Q
 			return false, err
 		}
 		if j == nil {
-			if j, err = s.job(ctx, d); err != nil {
+			if j, err = s.job(ctx, *d); err != nil {
 				return false, err
 			}
 		}
@@ -94,20 +93,25 @@ func has(m map[string]string, want string) bool {
 }
 
 // walk reads rows until top of them were taken, and returns the cursor behind
-// the last one read; empty: there are no more.
-func (s *Service) walk(ctx context.Context, q row.Query, top int, take func(row.Record) (bool, error)) (string, error) {
+// the last one read; empty: there are no more. read makes of a page what take is
+// given, one for each row.
+func walk[T any](ctx context.Context, from Store, q row.Query, top int, read func(context.Context, []row.Record) ([]T, error), take func(T) (bool, error)) (string, error) {
 	if top <= 0 {
 		top = 100
 	}
 	top = min(top, 1000)
 	for taken := 0; ; {
 		q.Limit = max(top-taken, 50)
-		page, err := s.Store.List(ctx, q)
+		page, err := from.List(ctx, q)
 		if err != nil {
 			return "", fmt.Errorf("list: %w", err)
 		}
-		for i, r := range page.Records {
-			ok, err := take(r)
+		items, err := read(ctx, page.Records)
+		if err != nil {
+			return "", err
+		}
+		for i, item := range items {
+			ok, err := take(item)
 			if err != nil {
 				return "", err
 			}
@@ -117,11 +121,11 @@ func (s *Service) walk(ctx context.Context, q row.Query, top int, take func(row.
 			if taken < top {
 				continue
 			}
-			if i == len(page.Records)-1 {
+			if i == len(items)-1 {
 				return page.Next, nil
 			}
 			q.Limit = i + 1 // a page that ends here has the cursor that leads on from here
-			page, err := s.Store.List(ctx, q)
+			page, err := from.List(ctx, q)
 			if err != nil {
 				return "", fmt.Errorf("list: %w", err)
 			}
@@ -131,6 +135,45 @@ func (s *Service) walk(ctx context.Context, q row.Query, top int, take func(row.
 			return "", nil
 		}
 		q.After = page.Next
+	}
+}
+
+// runs reads a page of runs, and what became of those that have ended with one
+// query for all. Nil stands for one that is not wanted, or was deleted meanwhile.
+func (s *Service) runs(wants func(*Body) bool) func(context.Context, []row.Record) ([]*found, error) {
+	return func(ctx context.Context, page []row.Record) ([]*found, error) {
+		view := s.Store.View()
+		out := make([]*found, len(page))
+		ended := map[string]int{} // index by id
+		for i, r := range page {
+			f, err := unpack(r)
+			if err != nil {
+				return nil, err
+			}
+			if !wants(&f.body) {
+				continue
+			}
+			out[i] = &f
+			if _, live := view.RunStatus(f.body.Run); !live {
+				ended[f.body.Run] = i
+			}
+		}
+		if len(ended) == 0 {
+			return out, nil
+		}
+		statuses, err := s.Store.List(ctx, row.Query{Kind: row.RunStatus, IDs: slices.Sorted(maps.Keys(ended)), Limit: len(ended)})
+		if err != nil {
+			return nil, fmt.Errorf("list statuses: %w", err)
+		}
+		for _, r := range statuses.Records {
+			st := r.Row.(queue.Status)
+			out[ended[st.ID]].ended = &st
+			delete(ended, st.ID)
+		}
+		for _, i := range ended {
+			out[i] = nil
+		}
+		return out, nil
 	}
 }
 

@@ -148,47 +148,52 @@ func (s *Service) Search(ctx context.Context, w Workspace, q Search) ([]Tracked,
 	if err != nil {
 		return nil, "", err
 	}
-	found := []Tracked{}
-	take := func(r row.Record) (bool, error) {
-		t, ok, err := s.wanted(ctx, r, q, f)
+	out := []Tracked{}
+	take := func(d *found) (bool, error) {
+		if d == nil {
+			return false, nil
+		}
+		t, ok, err := s.wanted(ctx, *d, f)
 		if ok {
-			found = append(found, t)
+			out = append(out, t)
 		}
 		return ok, err
 	}
+	read := s.runs(func(b *Body) bool { return q.wants(b, f) })
 	ask := row.Query{Kind: row.Job, Parent: w.Key(), Desc: true}
 	if len(orders) == 0 { // rows have this order: no need to read them all
 		ask.After = q.After
-		next, err := s.walk(ctx, ask, q.Top, take)
-		return found, next, err
+		next, err := walk(ctx, s.Store, ask, q.Top, read, take)
+		return out, next, err
 	}
 	for more := true; more; more = ask.After != "" {
-		if ask.After, err = s.walk(ctx, ask, 1000, take); err != nil {
+		if ask.After, err = walk(ctx, s.Store, ask, 1000, read, take); err != nil {
 			return nil, "", err
 		}
 	}
-	sortBy(orders, found, func(t *Tracked, of subject) (value, bool) { return t.value(of) })
-	return cut(found, q.After, q.Top)
+	sortBy(orders, out, func(t *Tracked, of subject) (value, bool) { return t.value(of) })
+	return cut(out, q.After, q.Top)
 }
 
-// wanted reads a run and says whether a search holds for it. What only its
-// document can tell is looked at first: metrics are rows of their own.
-func (s *Service) wanted(ctx context.Context, r row.Record, q Search, f search) (t Tracked, ok bool, err error) {
-	d, err := unpack(r)
-	if err != nil {
-		return t, false, err
+// wants looks at what a document alone can tell: metrics and statuses are rows of
+// their own.
+func (q *Search) wants(b *Body, f search) bool {
+	if !q.View.shows(b.Archived) || !slices.ContainsFunc(q.Experiments, func(e string) bool { return strings.EqualFold(e, b.ExperimentID) }) {
+		return false
 	}
-	if !q.View.shows(d.body.Archived) || !slices.ContainsFunc(q.Experiments, func(e string) bool { return strings.EqualFold(e, d.body.ExperimentID) }) {
-		return t, false, nil
-	}
-	early := Tracked{Job: &Job{Body: d.body}}
+	early := Tracked{Job: &Job{Body: *b}}
 	for i := range f {
 		if of := f[i].of; of.kind != "metric" && of.kind != "attribute" {
 			if v, there := early.value(of); !f[i].holds(v, there) {
-				return t, false, nil
+				return false
 			}
 		}
 	}
+	return true
+}
+
+// wanted says whether a search holds for a run.
+func (s *Service) wanted(ctx context.Context, d found, f search) (t Tracked, ok bool, err error) {
 	j, err := s.job(ctx, d)
 	if err != nil {
 		return t, false, err

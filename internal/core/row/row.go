@@ -132,11 +132,12 @@ type Record struct {
 // Query asks for rows of one kind, in order of (Sort, ID).
 type Query struct {
 	Kind   Kind
-	Parent string // exact; empty: every parent
-	Prefix string // of the ID; empty: all
-	Desc   bool   // last first
-	Limit  int    // at most so many; 0: 1000
-	After  string // cursor from the previous page; empty: from the start
+	Parent string   // exact; empty: every parent
+	Prefix string   // of the ID; empty: all
+	IDs    []string // those that there are of them; nil: any
+	Desc   bool     // last first
+	Limit  int      // at most so many; 0: 1000
+	After  string   // cursor from the previous page; empty: from the start
 }
 
 // Page is one page of an answer. Next is empty on the last.

@@ -150,7 +150,7 @@ func (m *Model) List(_ context.Context, q row.Query) (row.Page, error) {
 	var found []row.Record
 	for k, rec := range m.rows {
 		parent, _ := rec.Row.Index()
-		if k.Kind == q.Kind && (q.Parent == "" || q.Parent == parent) && strings.HasPrefix(k.ID, q.Prefix) {
+		if k.Kind == q.Kind && (q.Parent == "" || q.Parent == parent) && strings.HasPrefix(k.ID, q.Prefix) && (q.IDs == nil || slices.Contains(q.IDs, k.ID)) {
 			found = append(found, rec)
 		}
 	}

@@ -213,6 +213,9 @@ func listsAreOrdered(t *testing.T, s Store) {
 		"with a prefix":              {row.Query{Kind: row.Job, Prefix: "c"}, "c ca"},
 		"with a prefix and a parent": {row.Query{Kind: row.Job, Prefix: "c", Parent: "q"}, "ca"},
 		"of an unknown parent":       {row.Query{Kind: row.Job, Parent: "x"}, ""},
+		"some by their ids":          {row.Query{Kind: row.Job, IDs: []string{"a", "x", "b", "e"}}, "b a"},
+		"none by their ids":          {row.Query{Kind: row.Job, IDs: []string{}}, ""},
+		"by ids, of a parent":        {row.Query{Kind: row.Job, IDs: []string{"ca", "a"}, Parent: "q"}, "ca"},
 	} {
 		for _, limit := range []int{0, 1, 2, 3} {
 			tt.q.Limit = limit
