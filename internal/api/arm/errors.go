@@ -1,9 +1,7 @@
 package arm
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -121,20 +119,19 @@ func (rt *Router) write(w http.ResponseWriter, r *http.Request, status int, body
 		w.WriteHeader(status)
 		return nil
 	}
-	var buf bytes.Buffer
-	enc := json.NewEncoder(&buf)
-	enc.SetEscapeHTML(false)
-	if err := enc.Encode(body); err != nil {
+	text, err := appendJSON(nil, body)
+	if err != nil {
 		return fmt.Errorf("encode the answer of %s: %w", r.Pattern, err)
 	}
-	if buf.Len() > maxAnswer {
-		rt.logger().WarnContext(r.Context(), "answered at length", "route", r.Pattern, "bytes", buf.Len())
+	text = append(text, '\n')
+	if len(text) > maxAnswer {
+		rt.logger().WarnContext(r.Context(), "answered at length", "route", r.Pattern, "bytes", len(text))
 	}
 	h := w.Header()
 	h.Set("Content-Type", "application/json; charset=utf-8")
-	h.Set("Content-Length", strconv.Itoa(buf.Len()))
+	h.Set("Content-Length", strconv.Itoa(len(text)))
 	w.WriteHeader(status)
-	if _, err := w.Write(buf.Bytes()); err != nil {
+	if _, err := w.Write(text); err != nil {
 		rt.logger().DebugContext(r.Context(), "lost the client", "error", err)
 	}
 	return nil

@@ -191,7 +191,7 @@ func (s *Service) Get(ctx context.Context, p access.Principal, workspace, name s
 	if err != nil {
 		return Document{}, err
 	}
-	return s.show(c), nil
+	return s.showOnce(c), nil
 }
 
 // List returns one page of a workspace's computes by name, and where the next begins.
@@ -210,7 +210,7 @@ func (s *Service) List(ctx context.Context, p access.Principal, workspace, after
 		if err != nil {
 			return nil, "", err
 		}
-		docs = append(docs, s.show(c))
+		docs = append(docs, s.showOnce(c))
 	}
 	return docs, page.Next, nil
 }

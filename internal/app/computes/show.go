@@ -13,6 +13,13 @@ const stamp = "2006-01-02T15:04:05.000000+00:00"
 // show puts a compute together: the wish as it is kept, and what became of it.
 // Every key that SDK v1 asks for is there (reference/wire/sdk-v1.md §2).
 func (s *Service) show(c saved) Document {
+	c.Resource, _ = clone(c.Resource).(map[string]any)
+	return s.showOnce(c)
+}
+
+// showOnce is show for a c that nobody needs any more: a copy is a good part of what
+// a list costs.
+func (s *Service) showOnce(c saved) Document {
 	view := s.Store.View()
 	wish, ok := view.Cluster(c.doc.ID)
 	if !ok {
@@ -23,7 +30,7 @@ func (s *Service) show(c saved) Document {
 		status = fleet.Status{ID: c.doc.ID, Provisioning: operation.Deleting, Allocation: fleet.Steady, Since: c.doc.Modified}
 		wish.Deleting = true
 	}
-	out, _ := clone(c.Resource).(map[string]any)
+	out := c.Resource
 	out["id"], out["name"], out["type"] = c.ID, c.Name, armid.ComputeType
 	out["systemData"] = map[string]any{
 		"createdBy": c.CreatedBy, "createdByType": c.CreatedByType, "createdAt": c.doc.Created.UTC().Format(stamp),
