@@ -22,6 +22,12 @@ func (a appender) Append(ctx context.Context, key string, offset int64, text []b
 	return a.blobs.Append(ctx, key, offset, text)
 }
 
+// Stat implements nodes.Blobs.
+func (a appender) Stat(ctx context.Context, key string) (nodes.Blob, error) {
+	info, err := a.blobs.Stat(ctx, key)
+	return nodes.Blob{Key: info.Key, Size: info.Size, ETag: info.ETag, Written: info.Written}, err
+}
+
 // Below implements nodes.Blobs.
 func (a appender) Below(ctx context.Context, key string) ([]nodes.Blob, error) {
 	var out []nodes.Blob

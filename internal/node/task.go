@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -97,7 +98,9 @@ func (t *task) prepare(ctx, inner context.Context) {
 	switch {
 	case errors.Is(err, errOver):
 		t.send(ctx, Superseded{t.id})
-	case errors.As(err, &code), errors.As(err, &refused):
+	case errors.As(err, &refused):
+		exit.Cause, exit.Message = queue.BySetup, "The job's code could not be made ready: "+strings.TrimSuffix(wordsOf(refused), ".")+"."
+	case errors.As(err, &code):
 		exit.Cause, exit.Message = queue.BySetup, fmt.Sprintf("The job's code could not be made ready: %v.", err)
 	case fault.KindOf(err) != fault.Internal:
 		exit.Cause, exit.Message = queue.BySetup, err.Error()

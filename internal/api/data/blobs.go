@@ -41,7 +41,7 @@ func (s Store) List(ctx context.Context, prefix string) ([]assets.Blob, error) {
 			return nil, err
 		}
 		for _, b := range page {
-			out = append(out, assets.Blob{Key: b.Key, Size: b.Size})
+			out = append(out, assets.Blob{Key: b.Key, Size: b.Size, Written: b.Written})
 		}
 		if len(page) < pageSize {
 			return out, nil

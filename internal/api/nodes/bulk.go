@@ -2,6 +2,7 @@ package nodes
 
 import (
 	"archive/tar"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -136,6 +137,11 @@ func (s *server) snapshot(w http.ResponseWriter, r *http.Request) (int, any, err
 	if err != nil {
 		return 0, nil, err
 	}
+	for _, f := range files {
+		if err := s.unchanged(r.Context(), f); err != nil {
+			return 0, nil, err
+		}
+	}
 	w.Header().Set("Content-Type", "application/x-tar")
 	w.WriteHeader(http.StatusOK)
 	out := tar.NewWriter(w)
@@ -149,6 +155,19 @@ func (s *server) snapshot(w http.ResponseWriter, r *http.Request) (int, any, err
 		panic(http.ErrAbortHandler)
 	}
 	return 0, nil, nil
+}
+
+// unchanged refuses code whose bytes are others than when it was registered. They
+// may lie where jobs can write; and an agent that is cut off asks for ever.
+func (s *server) unchanged(ctx context.Context, f assets.File) error {
+	b, err := s.Blobs.Stat(ctx, f.Key)
+	if err == nil && b.Size == f.Size && (f.Written == "" || f.Written == b.Written) {
+		return nil
+	}
+	if err != nil && fault.KindOf(err) != fault.NotFound {
+		return err
+	}
+	return fault.Coded(fault.Invalid, "UserError", f.Path, "The file %.300q of the code was changed or deleted since the code was registered. Upload and register the code again.", f.Path)
 }
 
 func (s *server) add(r *http.Request, out *tar.Writer, f assets.File) error {

@@ -38,6 +38,16 @@ func (b *bench) Below(_ context.Context, key string) ([]nodes.Blob, error) {
 	return out, nil
 }
 
+func (b *bench) Stat(_ context.Context, key string) (nodes.Blob, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	v, ok := b.blobs[key]
+	if !ok {
+		return nodes.Blob{}, fault.New(fault.NotFound, key, "There is none.")
+	}
+	return nodes.Blob{Key: key, Size: int64(len(v)), Written: fmt.Sprint(crc32.ChecksumIEEE(v))}, nil
+}
+
 func (b *bench) Read(ctx context.Context, key, _ string) (io.ReadCloser, error) {
 	return b.Open(ctx, key, 0, -1)
 }

@@ -69,6 +69,8 @@ type Blobs interface {
 	Put(ctx context.Context, key string, body io.Reader, contentType string) (size int64, err error)
 	// Open reads a blob from off on, n bytes of it; negative: to its end.
 	Open(ctx context.Context, key string, off, n int64) (io.ReadCloser, error)
+	// Stat says what is known of a blob; fault.NotFound.
+	Stat(ctx context.Context, key string) (Blob, error)
 	// Below lists the blob of a key and those below it as a folder, in order.
 	Below(ctx context.Context, key string) ([]Blob, error)
 	// Read reads a blob whole, if it has still this ETag; else fault.Precondition.
@@ -89,6 +91,8 @@ type Blob struct {
 	Key  string
 	Size int64 // bytes
 	ETag string
+	// Written is as ETag, but another one only when the content is. Below leaves it out.
+	Written string
 }
 
 // Assets is app/assets, for the code of runs and the files they leave.

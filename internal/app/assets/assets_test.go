@@ -75,7 +75,7 @@ func (f *files) List(_ context.Context, prefix string) ([]assets.Blob, error) {
 	var out []assets.Blob
 	for _, key := range slices.Sorted(maps.Keys(f.blobs)) {
 		if strings.HasPrefix(key, prefix) {
-			out = append(out, assets.Blob{Key: key, Size: int64(len(f.blobs[key]))})
+			out = append(out, assets.Blob{Key: key, Size: int64(len(f.blobs[key])), Written: "w" + string(f.blobs[key])})
 		}
 	}
 	return out, nil

@@ -13,10 +13,11 @@ import (
 	"github.com/ebb-compute/ebb/internal/fault"
 )
 
-// Blob is a blob's key and size in bytes.
+// Blob is a blob's key and size in bytes, and which content of it that is.
 type Blob struct {
-	Key  string
-	Size int64
+	Key     string
+	Size    int64
+	Written string // another one when the content is
 }
 
 // NewUpload returns a container for one upload of code, which nobody else
@@ -121,7 +122,7 @@ func (s *Service) filesAt(ctx context.Context, w Place, uri string) ([]File, err
 		if total += b.Size; total > maxTotal {
 			return nil, badTree("The code has more than %d bytes.", int64(maxTotal))
 		}
-		if files = append(files, File{Path: name, Key: b.Key, Size: b.Size}); len(files) > maxFiles {
+		if files = append(files, File{Path: name, Key: b.Key, Size: b.Size, Written: b.Written}); len(files) > maxFiles {
 			return nil, badTree("The code has more than %d files.", maxFiles)
 		}
 	}

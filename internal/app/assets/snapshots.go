@@ -26,6 +26,8 @@ type File struct {
 	Key  string `json:"key"`  // of the blob
 	Size int64  `json:"size"` // bytes
 	Hash string `json:"hash,omitempty"`
+	// Written is the blob's, where others than its uploader can write; else empty.
+	Written string `json:"written,omitempty"`
 }
 
 // Snapshot is a tree of code. It never changes, and goes only by retention: clients

@@ -93,6 +93,11 @@ func TestCodeIsFoundByItsContent(t *testing.T) {
 		}
 	}
 	files, err := s.FilesOf(t.Context(), strings.ToLower(place.ID)+"/snapshots/"+made.Snapshot)
+	for _, f := range files {
+		if f.Written != "w"+string(blobs.blobs[f.Key]) {
+			t.Errorf("what was written at %s is not remembered: %q", f.Path, f.Written)
+		}
+	}
 	var names []string
 	for _, f := range files {
 		names = append(names, f.Path)
