@@ -1,6 +1,7 @@
 package template
 
 import (
+	"cmp"
 	"maps"
 	"slices"
 	"strconv"
@@ -21,22 +22,26 @@ const (
 // work is one evaluation: what it has used up, and what it asked for.
 type work struct {
 	steps, bytes int
+	limits       Limits
 	known        Known
 	needs        []Need
 	seen         map[string]bool
 }
 
-func newWork(known Known) *work { return &work{known: known, seen: map[string]bool{}} }
+func newWork(l Limits, known Known) *work {
+	l.Steps, l.Bytes = cmp.Or(l.Steps, Ample.Steps), cmp.Or(l.Bytes, Ample.Bytes)
+	return &work{limits: l, known: known, seen: map[string]bool{}}
+}
 
 // spend takes from the budget.
 func (w *work) spend(bytes int) error {
 	w.steps++
 	w.bytes += bytes
-	if w.steps > maxSteps {
-		return bad("The template takes more than %d steps to evaluate; make its copy loops or its functions' arguments smaller.", maxSteps)
+	if w.steps > w.limits.Steps {
+		return bad("The template takes more than %d steps to evaluate; make its copy loops or its functions' arguments smaller.", w.limits.Steps)
 	}
-	if w.bytes > maxBytes {
-		return bad("The template makes more than %d MB of values; make its copy loops or its functions' arguments smaller.", maxBytes>>20)
+	if w.bytes > w.limits.Bytes {
+		return bad("The template makes more than %d MB of values; make its copy loops or its functions' arguments smaller.", w.limits.Bytes>>20)
 	}
 	return nil
 }
@@ -45,7 +50,7 @@ func (w *work) spend(bytes int) error {
 func (w *work) ask(n Need) (any, error) {
 	key := n.Key()
 	if v, ok := w.known[key]; ok {
-		return v, w.spend(sizeOf(v, maxBytes))
+		return v, w.spend(sizeOf(v, w.limits.Bytes))
 	}
 	if !w.seen[key] {
 		w.seen[key] = true

@@ -47,7 +47,7 @@ func parameter(c *invocation, name string) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return p.Value, c.room(sizeOf(p.Value, maxBytes))
+	return p.Value, c.roomFor(p.Value)
 }
 
 func variable(c *invocation, name string) (any, error) {
@@ -58,7 +58,7 @@ func variable(c *invocation, name string) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return v, c.room(sizeOf(v, maxBytes))
+	return v, c.roomFor(v)
 }
 
 // copyIndex returns the turn of a loop: copyIndex(), copyIndex(offset),

@@ -52,7 +52,7 @@ func (c *invocation) item(spec string, v []any) (string, error) {
 	}
 	switch v[i].(type) {
 	case []any, map[string]any, lambda:
-		if err := c.room(sizeOf(v[i], maxBytes)); err != nil {
+		if err := c.roomFor(v[i]); err != nil {
 			return "", err
 		}
 	}

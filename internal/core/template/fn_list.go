@@ -256,7 +256,7 @@ func union(c *invocation, v []any) (any, error) {
 			return nil, err
 		}
 		c.w.steps += len(out) // what is there is copied
-		if err := c.room(sizeOf(m, maxBytes)); err != nil {
+		if err := c.roomFor(m); err != nil {
 			return nil, err
 		}
 		out = merged(out, m)

@@ -128,7 +128,7 @@ func joinURI(c *invocation, base, relative string) (any, error) {
 }
 
 func toText(c *invocation, v []any) (any, error) {
-	if err := c.room(sizeOf(v[0], maxBytes)); err != nil {
+	if err := c.roomFor(v[0]); err != nil {
 		return nil, err
 	}
 	return show(v[0]), nil

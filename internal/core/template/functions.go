@@ -175,4 +175,7 @@ func (c *invocation) texts(v []any) ([]string, error) {
 // room charges for a string before it is made.
 func (c *invocation) room(bytes int) error { return c.w.spend(bytes) }
 
+// roomFor takes from the budget what a value needs.
+func (c *invocation) roomFor(v any) error { return c.room(sizeOf(v, c.w.limits.Bytes)) }
+
 func joined(words []string) string { return strings.Join(words, "-") }

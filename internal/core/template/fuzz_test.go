@@ -242,6 +242,7 @@ func TestLargeValuesCost(t *testing.T) {
 		"a long list of allowed values":   {numbers(4000), numbers(4000), "[1]"},
 	} {
 		in := input()
+		in.Limits = template.Limits{} // a server's
 		def := map[string]any{"type": "array"}
 		if c.allowed != nil {
 			def["allowedValues"] = c.allowed

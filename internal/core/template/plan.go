@@ -70,7 +70,7 @@ func New(in Input) (*Plan, error) {
 	if depthOf(in.Template) > maxDepth {
 		return nil, bad("The template nests deeper than %d levels.", maxDepth)
 	}
-	w := newWork(nil)
+	w := newWork(in.Limits, nil)
 	if err := d.read(); err != nil {
 		return nil, err
 	}
@@ -98,7 +98,7 @@ func New(in Input) (*Plan, error) {
 func (p *Plan) Body(i int, known Known) (map[string]any, []Need, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	w := newWork(known)
+	w := newWork(p.d.in.Limits, known)
 	body, err := p.d.evaluate(w, p.Resources[i])
 	if len(w.needs) > 0 {
 		return nil, w.needs, nil
@@ -110,7 +110,7 @@ func (p *Plan) Body(i int, known Known) (map[string]any, []Need, error) {
 func (p *Plan) Outputs(known Known) (map[string]Output, []Need, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.d.outputs(newWork(known))
+	return p.d.outputs(newWork(p.d.in.Limits, known))
 }
 
 // evaluate makes the body of a resource.

@@ -289,7 +289,7 @@ func (d *doc) connect(w *work) error {
 				}
 			}
 		}
-		met := newWork(nil)
+		met := newWork(d.in.Limits, nil)
 		met.steps, met.bytes = w.steps, w.bytes
 		if _, err := d.evaluate(met, r); err != nil && len(met.needs) == 0 {
 			return err

@@ -69,6 +69,7 @@ func input() template.Input {
 		ResourceGroup: map[string]any{"id": "/subscriptions/" + sub + "/resourceGroups/rg", "name": "rg", "location": "westus2"},
 		Environment:   map[string]any{"name": "AzureCloud", "suffixes": map[string]any{"storage": "core.windows.net"}},
 		Now:           time.Date(2026, 1, 31, 12, 30, 5, 123456700, time.UTC), Seed: "seed",
+		Limits: template.Limits{Steps: 25_000, Bytes: 1 << 20}, // TestAmpleIsALimit has those of servers
 	}
 }
 

@@ -20,17 +20,24 @@ import (
 
 // Limits of templates. Those that Azure has are Azure's.
 const (
-	MaxResources  = 800     // in one template, copies counted
-	maxParameters = 256     // Azure's
-	maxVariables  = 512     // Azure's, since languageVersion 2.0
-	maxOutputs    = 64      // Azure's
-	maxExpression = 24_576  // characters of one expression: Azure's
-	maxNesting    = 100     // of calls and brackets in one expression
-	maxDepth      = 250     // of values inside values, and of variables that use variables
-	maxSteps      = 500_000 // of one evaluation
-	maxBytes      = 32 << 20
+	MaxResources  = 800    // in one template, copies counted
+	maxParameters = 256    // Azure's
+	maxVariables  = 512    // Azure's, since languageVersion 2.0
+	maxOutputs    = 64     // Azure's
+	maxExpression = 24_576 // characters of one expression: Azure's
+	maxNesting    = 100    // of calls and brackets in one expression
+	maxDepth      = 250    // of values inside values, and of variables that use variables
 	maxCopies     = 10_000 // of a copy loop that is no resource's
 )
+
+// Limits are what one evaluation may use up. Fields that are 0 are those of [Ample].
+type Limits struct {
+	Steps int
+	Bytes int // of the values that it makes; whole MB
+}
+
+// Ample is enough for every template that Azure takes.
+var Ample = Limits{Steps: 500_000, Bytes: 32 << 20}
 
 // Error says what is wrong with a template, and where.
 type Error struct {
@@ -75,6 +82,7 @@ type Input struct {
 	Environment   map[string]any // what environment() returns
 	Now           time.Time      // what utcNow() returns
 	Seed          string         // newGuid() is made of it
+	Limits        Limits
 }
 
 // Need is a question to the world: a resource, or what an action on it answers.
