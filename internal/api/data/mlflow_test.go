@@ -1,6 +1,7 @@
 package data_test
 
 import (
+	"encoding/json"
 	"fmt"
 	"math/rand/v2"
 	"strings"
@@ -116,6 +117,29 @@ func TestMLflowTakesManyAtOnce(t *testing.T) {
 	}
 	if got := w.call(200, "GET", ml+"/metrics/get-history?run_id=job_1&metric_key=m", "")["metrics"].([]any); len(got) != 40 {
 		t.Errorf("%d values", len(got))
+	}
+}
+
+func TestMLflowLosesNoModel(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	tracked(w, "job_1")
+	const models = 40
+	var wg sync.WaitGroup
+	for i := range models {
+		wg.Go(func() {
+			body := fmt.Sprintf(`{"run_id":"job_1","model_json":"{\"model_uuid\":%d}"}`, i)
+			if out := w.send("POST", strings.ReplaceAll(ml, "{WS}", wsID)+"/runs/log-model", "application/json", strings.NewReader(body)); out.Code != 200 {
+				t.Errorf("model %d: %d %s", i, out.Code, out.Body)
+			}
+		})
+	}
+	wg.Wait()
+	tags, _ := w.call(200, "GET", "/history/v1.0{WS}/runs/job_1", "")["tags"].(map[string]any)
+	var list []any
+	text, _ := tags["mlflow.log-model.history"].(string)
+	if err := json.Unmarshal([]byte(text), &list); err != nil || len(list) != models {
+		t.Errorf("%d models are noted, %v", len(list), err)
 	}
 }
 

@@ -313,26 +313,12 @@ func (h *server) mlDeleteTag(_ http.ResponseWriter, r *mlRequest) (any, error) {
 	return object{}, err
 }
 
-// mlLogModel notes a model that was logged, where MLflow looks for it: a list in
-// a tag.
+// mlLogModel notes a model that was logged, where MLflow looks for it.
 func (h *server) mlLogModel(_ http.ResponseWriter, r *mlRequest) (any, error) {
-	const tag = "mlflow.log-model.history"
 	if !json.Valid([]byte(r.ModelJSON)) {
 		return nil, fault.Coded(fault.Invalid, "INVALID_PARAMETER_VALUE", "model_json", "model_json is not JSON.")
 	}
-	j, err := h.Jobs.Get(r.Context(), arm.Caller(r.Context()), r.w, r.run())
-	if err != nil {
-		return nil, err
-	}
-	var list []json.RawMessage
-	if err := json.Unmarshal([]byte(j.Tags[tag]), &list); err != nil && j.Tags[tag] != "" {
-		return nil, fault.Coded(fault.Invalid, "INVALID_PARAMETER_VALUE", tag, "The tag %q of the run %q is not a list; remove it.", tag, j.Name)
-	}
-	text, err := json.Marshal(append(list, json.RawMessage(r.ModelJSON)))
-	if err != nil {
-		return nil, err
-	}
-	return h.mlTrack(r, jobs.Log{Tags: map[string]string{tag: string(text)}})
+	return object{}, h.Jobs.NoteModel(r.Context(), arm.Caller(r.Context()), r.w, r.run(), json.RawMessage(r.ModelJSON))
 }
 
 // mlHistory pages through a metric's values. MLflow asks for 25,000 at a time;

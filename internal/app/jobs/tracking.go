@@ -165,6 +165,27 @@ func (s *Service) Track(ctx context.Context, p access.Principal, w Workspace, ru
 	return s.Append(ctx, p, w, run, batches(l.Metrics))
 }
 
+// modelsTag is where MLflow looks for the models of a run: it is a list.
+const modelsTag = "mlflow.log-model.history"
+
+// NoteModel adds to the models that a run has logged.
+func (s *Service) NoteModel(ctx context.Context, p access.Principal, w Workspace, run string, model json.RawMessage) error {
+	_, err := s.edit(ctx, p, w, run, "log", func(f *found) ([]row.Change, error) {
+		var list []json.RawMessage
+		if was := f.body.Tags[modelsTag]; was != "" {
+			if err := json.Unmarshal([]byte(was), &list); err != nil {
+				return nil, fault.Coded(fault.Invalid, "INVALID_PARAMETER_VALUE", modelsTag, "The tag %q of the run %q is not a list; remove it.", modelsTag, run)
+			}
+		}
+		text, err := json.Marshal(append(list, model))
+		if err != nil {
+			return nil, err
+		}
+		return nil, f.body.apply(Patch{Tags: map[string]string{modelsTag: string(text)}})
+	})
+	return err
+}
+
 // params adds to the params of a run.
 func (b *Body) params(add map[string]string) error {
 	total := 0
