@@ -43,17 +43,21 @@ func (s *Service) BeginDevice(ctx context.Context) (Device, error) {
 		return Device{}, fmt.Errorf("list sign-ins: %w", err)
 	}
 	var changes []row.Change
+	waiting := 0
 	for _, rec := range recs {
 		d, err := readDevice(rec)
 		if err != nil {
 			return Device{}, err
 		}
+		if !s.Now().After(d.Expires) {
+			waiting++
+		}
 		if s.Now().After(d.Expires.Add(deviceLife)) { // until then it is told from one that never was
 			changes = append(changes, row.Drop(rec.Row.Key()))
 		}
 	}
-	if len(recs)-len(changes) >= mostDevices {
-		return Device{}, fault.New(fault.Exhausted, "", "%d sign-ins wait to be approved; try again in some minutes.", len(recs))
+	if waiting >= mostDevices {
+		return Device{}, fault.New(fault.Exhausted, "", "%d sign-ins wait to be approved; try again in some minutes.", waiting)
 	}
 	made := Device{Code: newSecret(), User: userCode(), Expires: s.Now().Add(deviceLife)}
 	doc, err := deviceRow(deviceKey(made.Code), device{User: made.User, Expires: made.Expires}, s.Now())

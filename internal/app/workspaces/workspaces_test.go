@@ -228,3 +228,23 @@ func TestReads(t *testing.T) {
 		t.Errorf("workspaces of a missing group: %v, want NotFound", err)
 	}
 }
+
+// TestSignInsThatNobodyApproved: those that are over keep nobody out.
+func TestSignInsThatNobodyApproved(t *testing.T) {
+	t.Parallel()
+	s, _ := service(t)
+	now := time.Date(2026, 5, 6, 0, 0, 0, 0, time.UTC)
+	s.Now = func() time.Time { return now }
+	for range 1000 {
+		if _, err := s.BeginDevice(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := s.BeginDevice(t.Context()); !errors.Is(err, fault.Exhausted) {
+		t.Errorf("one more than may wait: %v", err)
+	}
+	now = now.Add(16 * time.Minute)
+	if _, err := s.BeginDevice(t.Context()); err != nil {
+		t.Errorf("when the others are over: %v", err)
+	}
+}
