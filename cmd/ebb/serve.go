@@ -76,9 +76,11 @@ func (s *server) run(ctx context.Context) error {
 	}
 
 	ctx, stop := context.WithCancel(ctx)
-	defer stop()
 	var wg sync.WaitGroup
-	defer wg.Wait()
+	defer func() {
+		stop() // first, or a server that cannot serve would wait for ever
+		wg.Wait()
+	}()
 	wg.Go(func() { s.loop.Run(ctx) })
 	wg.Go(func() { s.keepTime(ctx) })
 	wg.Go(func() { s.keepTidy(ctx) })
