@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"strings"
 
 	"github.com/spf13/pflag"
 	"gopkg.in/yaml.v3"
@@ -210,4 +211,43 @@ func readAsset(doc *yamlspec.Doc, into any, base *azml.Asset) error {
 		return usagef("it needs a name: --name NAME, or name: in the file")
 	}
 	return nil
+}
+
+// assetNames completes names of a kind.
+func (a *app) assetNames(plural string) namer {
+	return func(ctx context.Context, c *client.Client) ([]string, error) {
+		var names []string
+		for got, err := range c.Assets(plural).All(ctx, client.Active) {
+			if err != nil {
+				return nil, err
+			}
+			if names = append(names, got.Name); len(names) == 100 {
+				break
+			}
+		}
+		return names, nil
+	}
+}
+
+// assetRefs completes names as YAML refers to them.
+func (a *app) assetRefs(plural string) namer {
+	return func(ctx context.Context, c *client.Client) ([]string, error) {
+		names, err := a.assetNames(plural)(ctx, c)
+		for i, name := range names {
+			names[i] = "azureml:" + name + "@latest"
+		}
+		return names, err
+	}
+}
+
+func article(word string) string {
+	switch {
+	case word == "data":
+		return "a data asset"
+	case word == "code":
+		return word
+	case strings.ContainsRune("aeiou", rune(word[0])):
+		return "an " + word
+	}
+	return "a " + word
 }
