@@ -164,25 +164,3 @@ func tooDeep(b []byte) int {
 	}
 	return -1
 }
-
-// MergePatch applies an RFC 7396 merge patch: null deletes, objects merge,
-// anything else replaces. Neither argument is changed, but the result shares
-// parts with both.
-func MergePatch(doc, patch map[string]any) map[string]any {
-	out := make(map[string]any, len(doc)+len(patch))
-	for k, v := range doc {
-		out[k] = v
-	}
-	for k, v := range patch {
-		switch v := v.(type) {
-		case nil:
-			delete(out, k)
-		case map[string]any:
-			old, _ := out[k].(map[string]any)
-			out[k] = MergePatch(old, v)
-		default:
-			out[k] = v
-		}
-	}
-	return out
-}

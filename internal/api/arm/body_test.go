@@ -2,7 +2,6 @@ package arm_test
 
 import (
 	"encoding/json"
-	"maps"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -88,38 +87,6 @@ func TestReadDocument(t *testing.T) {
 			got, _ := json.Marshal(doc)
 			if err != nil || string(got) != c.want {
 				t.Errorf("%s = %s, %v, want %s", c.body, got, err, c.want)
-			}
-		})
-	}
-}
-
-func TestMergePatch(t *testing.T) {
-	t.Parallel()
-	// The table of RFC 7396, appendix A, as far as documents are objects.
-	for name, c := range map[string]struct{ doc, patch, want string }{
-		"replace":                    {`{"a":"b"}`, `{"a":"c"}`, `{"a":"c"}`},
-		"add":                        {`{"a":"b"}`, `{"b":"c"}`, `{"a":"b","b":"c"}`},
-		"delete":                     {`{"a":"b","b":"c"}`, `{"a":null}`, `{"b":"c"}`},
-		"an array is replaced":       {`{"a":["b"]}`, `{"a":"c"}`, `{"a":"c"}`},
-		"by an array":                {`{"a":"c"}`, `{"a":["b"]}`, `{"a":["b"]}`},
-		"within":                     {`{"a":{"b":"c"}}`, `{"a":{"b":"d","c":null}}`, `{"a":{"b":"d"}}`},
-		"an array is not merged":     {`{"a":[{"b":"c"}]}`, `{"a":[1]}`, `{"a":[1]}`},
-		"null within nothing":        {`{}`, `{"a":{"bb":{"ccc":null}}}`, `{"a":{"bb":{}}}`},
-		"null in the document stays": {`{"e":null}`, `{"a":1}`, `{"a":1,"e":null}`},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			var doc, patch map[string]any
-			if json.Unmarshal([]byte(c.doc), &doc) != nil || json.Unmarshal([]byte(c.patch), &patch) != nil {
-				t.Fatal("the case is no JSON")
-			}
-			before := maps.Clone(doc)
-			got, _ := json.Marshal(arm.MergePatch(doc, patch))
-			if string(got) != c.want {
-				t.Errorf("MergePatch(%s, %s) = %s, want %s", c.doc, c.patch, got, c.want)
-			}
-			if after, _ := json.Marshal(doc); len(before) != len(doc) || string(after) != mustMarshal(before) {
-				t.Errorf("MergePatch changed its document to %s", after)
 			}
 		})
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/ebb-compute/ebb/internal/core/access"
 	"github.com/ebb-compute/ebb/internal/core/armid"
 	"github.com/ebb-compute/ebb/internal/core/fleet"
+	"github.com/ebb-compute/ebb/internal/core/merge"
 	"github.com/ebb-compute/ebb/internal/core/operation"
 	"github.com/ebb-compute/ebb/internal/core/row"
 	"github.com/ebb-compute/ebb/internal/fault"
@@ -55,7 +56,7 @@ func (s *Service) Patch(ctx context.Context, p access.Principal, req Request) (R
 			patch[k] = v
 		}
 		delete(patch, "identity") // has rules of its own
-		want, err := canonical(merge(have.Resource, patch), info, req.Name, &have.stored)
+		want, err := canonical(merge.Patch(have.Resource, patch), info, req.Name, &have.stored)
 		if err != nil {
 			return Result{}, err
 		}
@@ -221,26 +222,6 @@ func equal(a, b map[string]any) (bool, error) {
 		return false, err
 	}
 	return bytes.Equal(x, y), nil
-}
-
-// merge applies a JSON merge patch (RFC 7396) and leaves both arguments as they are.
-func merge(doc, patch map[string]any) map[string]any {
-	out := make(map[string]any, len(doc)+len(patch))
-	for k, v := range doc {
-		out[k] = v
-	}
-	for k, v := range patch {
-		switch v := v.(type) {
-		case nil:
-			delete(out, k)
-		case map[string]any:
-			old, _ := out[k].(map[string]any)
-			out[k] = merge(old, v)
-		default:
-			out[k] = v
-		}
-	}
-	return out
 }
 
 func kind(p access.Principal) string {

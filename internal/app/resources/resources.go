@@ -20,6 +20,7 @@ import (
 	"github.com/ebb-compute/ebb/internal/app/workspaces"
 	"github.com/ebb-compute/ebb/internal/core/access"
 	"github.com/ebb-compute/ebb/internal/core/armid"
+	"github.com/ebb-compute/ebb/internal/core/merge"
 	"github.com/ebb-compute/ebb/internal/core/row"
 	"github.com/ebb-compute/ebb/internal/fault"
 )
@@ -77,7 +78,7 @@ func (s *Service) Patch(ctx context.Context, p access.Principal, req Request) (D
 		if have == nil {
 			return nil, missing(req.ID)
 		}
-		out := merge(have, req.Body)
+		out := merge.Patch(have, req.Body)
 		if tags, ok := req.Body["tags"]; ok {
 			out["tags"] = tags
 		}
@@ -409,24 +410,4 @@ func may(p access.Principal, scope, action string, change bool) error {
 		return nil
 	}
 	return fault.Coded(fault.Forbidden, "AuthorizationFailed", "", "The client '%s' with object id '%s' does not have authorization to perform action '%s' over scope '%s'.", p.Name, p.ID, action, scope)
-}
-
-// merge applies a JSON merge patch (RFC 7396) and leaves both arguments as they are.
-func merge(doc, patch map[string]any) map[string]any {
-	out := maps.Clone(doc)
-	if out == nil {
-		out = map[string]any{}
-	}
-	for k, v := range patch {
-		switch v := v.(type) {
-		case nil:
-			delete(out, k)
-		case map[string]any:
-			old, _ := out[k].(map[string]any)
-			out[k] = merge(old, v)
-		default:
-			out[k] = v
-		}
-	}
-	return out
 }

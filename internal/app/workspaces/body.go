@@ -112,26 +112,6 @@ func object(m map[string]any, key string) (map[string]any, error) {
 	return nil, invalid(key, "The property '%s' must be an object.", key)
 }
 
-// merge applies a JSON merge patch (RFC 7396) and leaves both arguments as they are.
-func merge(doc, patch map[string]any) map[string]any {
-	out := maps.Clone(doc)
-	if out == nil {
-		out = map[string]any{}
-	}
-	for k, v := range patch {
-		switch v := v.(type) {
-		case nil:
-			delete(out, k)
-		case map[string]any:
-			old, _ := out[k].(map[string]any)
-			out[k] = merge(old, v)
-		default:
-			out[k] = v
-		}
-	}
-	return out
-}
-
 func invalid(target, format string, args ...any) *fault.Error {
 	return fault.Coded(fault.Invalid, "InvalidPropertyValue", target, format, args...)
 }

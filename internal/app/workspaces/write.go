@@ -13,6 +13,7 @@ import (
 
 	"github.com/ebb-compute/ebb/internal/core/access"
 	"github.com/ebb-compute/ebb/internal/core/armid"
+	"github.com/ebb-compute/ebb/internal/core/merge"
 	"github.com/ebb-compute/ebb/internal/core/operation"
 	"github.com/ebb-compute/ebb/internal/core/row"
 	"github.com/ebb-compute/ebb/internal/fault"
@@ -84,7 +85,7 @@ func (s *Service) Patch(ctx context.Context, p access.Principal, req Request) (R
 			have["tags"] = tags
 			delete(patch, "tags")
 		}
-		return merge(have, patch)
+		return merge.Patch(have, patch)
 	})
 }
 
