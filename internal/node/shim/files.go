@@ -41,6 +41,13 @@ func flock(f *os.File, how int) error {
 	}
 }
 
+// unlock closes a file that was locked here alone. A process that was just forked
+// has the file too until its exec, and would hold the lock.
+func unlock(f *os.File) {
+	_ = flock(f, unix.LOCK_UN)
+	_ = f.Close()
+}
+
 // lock is what DIR/lock says.
 type lock struct {
 	taken bool // a living shim, or who starts or sweeps one, has it
@@ -59,7 +66,7 @@ func readLock(dir string) (lock, error) {
 	if err != nil {
 		return lock{}, err
 	}
-	defer f.Close()
+	defer unlock(f)
 	l := lock{taken: flock(f, unix.LOCK_SH|unix.LOCK_NB) != nil}
 	b, err := io.ReadAll(f)
 	if err != nil {

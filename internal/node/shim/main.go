@@ -146,7 +146,7 @@ func (a *attempt) do(effects []Effect) (over bool) {
 		case ArmGrace:
 			a.grace = time.After(e.In)
 		case Terminate:
-			signalDescendants(unix.SIGTERM)
+			a.terminate()
 		case Kill:
 			a.kill()
 		case Finish:
@@ -156,6 +156,23 @@ func (a *attempt) do(effects []Effect) (over bool) {
 		}
 	}
 	return over
+}
+
+// askWithin bounds how long the grace waits until all that is there has been asked
+// to end: a fork bomb may grow as fast as it is looked through.
+const askWithin = time.Second
+
+// terminate asks everything that descends from us to end.
+func (a *attempt) terminate() {
+	asked := make(chan struct{})
+	go func() {
+		defer close(asked)
+		signalDescendants(unix.SIGTERM)
+	}()
+	select {
+	case <-asked:
+	case <-time.After(askWithin):
+	}
 }
 
 // killEvery bounds how often what descends from us is looked through while it

@@ -255,7 +255,7 @@ func waitFlock(ctx context.Context, dir string) error {
 		lock, err := openLock(dir)
 		if err == nil {
 			err = flock(lock, unix.LOCK_SH)
-			lock.Close()
+			unlock(lock)
 		}
 		done <- err
 	}()

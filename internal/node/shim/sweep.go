@@ -28,7 +28,7 @@ func Sweep(dir string) (Record, error) {
 	if err != nil {
 		return Record{}, err
 	}
-	defer lock.Close()
+	defer unlock(lock)
 	if err := flock(lock, unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		return Record{}, fmt.Errorf("sweep %s: its shim lives: %w", dir, err)
 	}

@@ -105,6 +105,7 @@ func Release(folder string, uid int, who string) {
 	if unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) != nil {
 		return
 	}
+	defer func() { _ = unix.Flock(int(f.Fd()), unix.LOCK_UN) }() // as Close does
 	if Of(folder, uid) == who {
 		_ = f.Truncate(0)
 	}
