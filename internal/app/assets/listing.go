@@ -104,13 +104,13 @@ func (s *Service) choose(ctx context.Context, q row.Query, f Filter, also func(*
 		limit = pageSize
 	}
 	out := []Asset{}
-	for {
-		q.Limit = limit - len(out)
+	for least := 1; ; least = pageSize { // or a name with a thousand archived versions costs a query for each
+		q.Limit = max(limit-len(out), least)
 		page, err := s.Store.List(ctx, q)
 		if err != nil {
 			return nil, "", fmt.Errorf("list %s: %w", q.Parent, err)
 		}
-		for _, r := range page.Records {
+		for i, r := range page.Records {
 			k, err := unpack(r)
 			if err != nil {
 				return nil, "", err
@@ -119,12 +119,22 @@ func (s *Service) choose(ctx context.Context, q row.Query, f Filter, also func(*
 			if err != nil {
 				return nil, "", err
 			}
-			if ok && also(&k.Asset) {
-				out = append(out, k.Asset)
+			if !ok || !also(&k.Asset) {
+				continue
 			}
+			if out = append(out, k.Asset); len(out) < limit {
+				continue
+			}
+			if i < len(page.Records)-1 { // a page that ends here has the cursor that leads on from here
+				q.Limit = i + 1
+				if page, err = s.Store.List(ctx, q); err != nil {
+					return nil, "", fmt.Errorf("list %s: %w", q.Parent, err)
+				}
+			}
+			return out, page.Next, nil
 		}
-		if q.After = page.Next; q.After == "" || len(out) >= limit {
-			return out, q.After, nil
+		if q.After = page.Next; q.After == "" {
+			return out, "", nil
 		}
 	}
 }
