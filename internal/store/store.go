@@ -237,6 +237,8 @@ func (s *Store) release() error {
 		errs = append(errs, s.writers.Close()) // the last: it folds the log into the file
 	}
 	if s.lock != nil {
+		// What was just forked has the file too until its exec, and would hold the lock.
+		_ = syscall.Flock(int(s.lock.Fd()), syscall.LOCK_UN)
 		errs = append(errs, s.lock.Close())
 	}
 	if err := errors.Join(errs...); err != nil {

@@ -85,6 +85,7 @@ func (e Envs) Remove(hash string) (removed bool, err error) {
 	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		return false, nil // being built
 	}
+	defer func() { _ = unix.Flock(int(lock.Fd()), unix.LOCK_UN) }() // what was just forked has the file too until its exec
 	// From here on nobody takes it for ready: newcomers wait for the lock.
 	aside := path(".going")
 	if err := os.Rename(path(".json"), aside); err != nil {

@@ -152,8 +152,12 @@ func (b *Builder) lock(ctx context.Context, hash string, f *follower) (unlock fu
 		return nil, fmt.Errorf("lock environment: %w", err)
 	}
 	fd := int(file.Fd())
+	unlock = func() {
+		_ = unix.Flock(fd, unix.LOCK_UN) // what was just forked has the file too until its exec
+		file.Close()
+	}
 	if unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB) == nil {
-		return func() { file.Close() }, nil
+		return unlock, nil
 	}
 	got := make(chan error, 1)
 	go func() {
@@ -173,7 +177,7 @@ func (b *Builder) lock(ctx context.Context, hash string, f *follower) (unlock fu
 			return nil, fmt.Errorf("lock environment: %w", err)
 		}
 		f.copy() // the end of what the other did
-		return func() { file.Close() }, nil
+		return unlock, nil
 	case <-ctx.Done():
 		go func() { <-got; file.Close() }() // ends when the holder does
 		return nil, ctx.Err()
