@@ -160,6 +160,13 @@ other = component(version="1")
 other.command = "echo something else"
 refused(lambda: ml.components.create_or_update(other), "componentSpec")
 
+given = load_component("component.yml")  # its file says no version
+given.name = "two"
+given = ml.components.create_or_update(given)
+got = ml.components.get("two", given.version)
+assert (given.version, got.name, got.version) == ("1", "two", "1"), (given.version, got.name, got.version)
+assert [c.version for c in ml.components.list(name="two")] == ["1"]
+
 # Datastores: what a workspace has, and records of what lies elsewhere.
 OWN = ["workspaceartifactstore", "workspaceblobstore", "workspacefilestore", "workspaceworkingdirectory"]
 assert [d.name for d in ml.datastores.list()] == OWN

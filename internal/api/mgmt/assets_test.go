@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -287,4 +288,22 @@ func TestDatastoresByARM(t *testing.T) {
 	w.call(204, "DELETE", "/datastores/lake", "")
 	w.call(404, "POST", "/datastores/lake/listSecrets", "")
 	w.call(409, "DELETE", "/datastores/workspaceblobstore", "")
+}
+
+func TestComponentSpecIsNamed(t *testing.T) {
+	t.Parallel()
+	w := newAssetWorld(t)
+	spec := func(v dict) any { return v["properties"].(dict)["componentSpec"] }
+	body := `{"properties":{"componentSpec":{"command":"echo"}}}`
+	want := fmt.Sprint(dict{"command": "echo", "name": "C", "version": "7"})
+	for what, got := range map[string]any{
+		"made":     spec(w.call(201, "PUT", "/components/C/versions/7", body)),
+		"the same": spec(w.call(200, "PUT", "/components/c/versions/7", body)),
+		"read":     spec(w.call(200, "GET", "/components/c/versions/7", "")),
+		"listed":   spec(w.call(200, "GET", "/components/c/versions", "")["value"].([]any)[0].(dict)),
+	} {
+		if fmt.Sprint(got) != want {
+			t.Errorf("%s: %v, want %v", what, got, want)
+		}
+	}
 }

@@ -155,6 +155,7 @@ func (s *Service) putVersion(ctx context.Context, p access.Principal, w Place, c
 	old, err := s.asset(ctx, w, c, name, version)
 	switch {
 	case err == nil:
+		nameSpec(props, old.Name, old.Version)
 		a, err := s.change(ctx, p, w, c, old, props)
 		return a, false, err
 	case !errors.Is(err, fault.NotFound):
@@ -169,6 +170,7 @@ func (s *Service) putVersion(ctx context.Context, p access.Principal, w Place, c
 	if err != nil {
 		return Asset{}, false, err
 	}
+	nameSpec(a.Properties, a.Name, a.Version)
 	doc, err := s.pack(p, c.rows(), assetID(w, c, name, version), nameID(w, c, name), row.SortTime(s.Now()), a)
 	if err != nil {
 		return Asset{}, false, err
@@ -384,6 +386,18 @@ func withDefaults(c Collection, props map[string]any) map[string]any {
 	return props
 }
 
+// nameSpec writes a version's name and version into its componentSpec, where the
+// clients look for them. They are the address's, whatever the file said.
+func nameSpec(props map[string]any, name, version string) {
+	spec, ok := props["componentSpec"].(map[string]any)
+	if !ok || version == "" {
+		return
+	}
+	spec = maps.Clone(spec)
+	spec["name"], spec["version"] = name, version
+	props["componentSpec"] = spec
+}
+
 // versions returns every version of a name, oldest first.
 func (s *Service) versions(ctx context.Context, w Place, c Collection, name string) ([]kept, error) {
 	var out []kept
@@ -414,6 +428,7 @@ func unpack(r row.Record) (kept, error) {
 	if err := read(r, &k.Asset); err != nil {
 		return kept{}, fmt.Errorf("read %s: %w", k.doc.ID, err)
 	}
+	nameSpec(k.Properties, k.Name, k.Version)
 	k.Created, k.Modified = k.doc.Created, k.doc.Modified
 	return k, nil
 }
