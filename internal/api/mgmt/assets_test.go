@@ -162,6 +162,32 @@ func TestCodeIsUploadedAndRun(t *testing.T) {
 	}
 }
 
+// TestSnapshotsAreCode: jobs show a snapshot that SDK v1 made by an id that SDK v2
+// can read, that a GET answers, and that another job can name.
+func TestSnapshotsAreCode(t *testing.T) {
+	t.Parallel()
+	w := newAssetWorld(t)
+	const guid = "33333333-3333-4333-8333-333333333333"
+	place := assets.Place{ID: jobsWS, GUID: jobsGUID}
+	if err := w.assets.CreateSnapshot(t.Context(), access.Principal{}, place, assets.NewSnapshot{GUID: guid, Root: assets.Node{Type: "Directory"}}); err != nil {
+		t.Fatal(err)
+	}
+	id := jobsWS + "/codes/" + guid + "/versions/1"
+	for name, code := range map[string]string{"by-guid": guid, "by-snapshot": jobsWS + "/snapshots/" + guid, "by-code": id} {
+		body := strings.Replace(commandJob, `"tags"`, `"codeId":"`+code+`","tags"`, 1)
+		w.call(201, "PUT", "/jobs/"+name, body)
+		w.call(200, "PUT", "/jobs/"+name, body)
+		if got := w.call(200, "GET", "/jobs/"+name, ""); at(got, "properties.codeId") != id {
+			t.Errorf("%s: codeId is %v", name, at(got, "properties.codeId"))
+		}
+	}
+	if got := w.call(200, "GET", "/codes/"+guid+"/versions/1", ""); got["id"] != id || at(got, "properties.isAnonymous") != true {
+		t.Errorf("the code: %v", got)
+	}
+	w.call(404, "GET", "/codes/"+guid+"/versions/2", "")
+	w.call(404, "GET", "/codes/"+strings.Replace(guid, "3", "4", 1)+"/versions/1", "")
+}
+
 func TestAssetsByTheirAddresses(t *testing.T) {
 	t.Parallel()
 	w := newAssetWorld(t)

@@ -229,8 +229,8 @@ func jobResource(r *http.Request, ws jobs.Workspace, j *jobs.Job) map[string]any
 	if j.Description != "" {
 		props["description"] = j.Description
 	}
-	if j.Snapshot != "" && props["codeId"] == nil {
-		props["codeId"] = j.Snapshot
+	if code, _ := props["codeId"].(string); j.Snapshot != "" && (code == "" || armid.IsGUID(code) || strings.Contains(strings.ToLower(code), "/snapshots/")) {
+		props["codeId"] = assets.SnapshotCodeID(ws.ID, j.Snapshot)
 	}
 	if j.Limit > 0 {
 		props["limits"] = map[string]any{"jobLimitsType": "Command", "timeout": jobs.FormatDuration(j.Limit)}

@@ -145,6 +145,31 @@ func below(key, container, folder string) (string, bool) {
 	return strings.CutPrefix(name, folder+"/")
 }
 
+// snapshotVersion is the only version of the code that a snapshot is.
+const snapshotVersion = "1"
+
+// SnapshotCodeID is the id of a snapshot as a version of a code asset. SDK v2
+// reads no job, and so no list of jobs, whose codeId is not of that form.
+func SnapshotCodeID(workspace, guid string) string {
+	return workspace + "/" + string(Codes) + "/" + guid + "/versions/" + snapshotVersion
+}
+
+// snapshotCode is the code asset that a snapshot stands for, as SDK v1 makes them.
+// Its files lie scattered, with those of others: there is no codeUri for all of them.
+func (s *Service) snapshotCode(ctx context.Context, w Place, c Collection, name, version string) (Asset, bool) {
+	if c != Codes || version != snapshotVersion || !armid.IsGUID(name) {
+		return Asset{}, false
+	}
+	snap, err := s.Snapshot(ctx, w, name)
+	if err != nil {
+		return Asset{}, false
+	}
+	return Asset{
+		Name: snap.GUID, Version: version, Snapshot: snap.GUID, Created: snap.Created, Modified: snap.Created,
+		Properties: map[string]any{"codeUri": nil, "isAnonymous": true},
+	}, true
+}
+
 // CodeOf returns the snapshot of the code that a job's codeId names: the guid
 // of a snapshot, the id of one, or that of a version of a code asset.
 func (s *Service) CodeOf(ctx context.Context, w Place, id string) (guid string, err error) {

@@ -119,6 +119,9 @@ func (s *Service) Get(ctx context.Context, w Place, c Collection, name, version 
 	}
 	k, err := s.asset(ctx, w, c, name, version)
 	if errors.Is(err, fault.NotFound) {
+		if a, ok := s.snapshotCode(ctx, w, c, name, version); ok {
+			return a, nil
+		}
 		return Asset{}, noAsset(c, name, version)
 	}
 	return k.Asset, err
