@@ -36,7 +36,7 @@ func TestSDKv2CustomCloud(t *testing.T) {
 // TestSDKsTogether takes turns: what one SDK registers is the other's, too.
 func TestSDKsTogether(t *testing.T) {
 	t.Parallel()
-	u := newUser(t, testkit.Serve(t))
+	u := newUser(t, testkit.Serve(t, testkit.OnPath()))
 	for _, file := range scripts(t, "together") {
 		interpreter := python(t)
 		if strings.HasSuffix(file, "_v2.py") {

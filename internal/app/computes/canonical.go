@@ -111,6 +111,12 @@ func canonical(body map[string]any, info workspaces.Info, name string, have *sto
 	if have != nil {
 		old, _ := have.Resource["properties"].(map[string]any)
 		was, _ = old["properties"].(map[string]any)
+		if w.noLogin(was) && props["disableLocalAuth"] != nil && old["disableLocalAuth"] != nil {
+			if err := w.words(props); err != nil {
+				return w, err
+			}
+			delete(props, "disableLocalAuth") // says nothing where nobody can log in
+		}
 		keep(props, old, immutableProps)
 		keep(w.inner, was, w.rules().immutable)
 	}
@@ -219,6 +225,13 @@ func (w *wanted) words(props map[string]any) error {
 		return err
 	}
 	return flag(props, "disableLocalAuth", "properties.disableLocalAuth", false)
+}
+
+// noLogin reports whether a cluster is without a user for SSH, and stays so: local
+// authentication is then off, whatever disableLocalAuth says. SDK v2 always sends
+// true for such a cluster, which other clients leave false.
+func (w *wanted) noLogin(was map[string]any) bool {
+	return !w.instance && was["userAccountCredentials"] == nil
 }
 
 // size checks vmSize.

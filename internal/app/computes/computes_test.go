@@ -426,6 +426,35 @@ func TestPutWhatWasRead(t *testing.T) {
 	}
 }
 
+// TestDisableLocalAuth: SDK v2 sends it with every change of a cluster without a
+// user for SSH, where both values mean the same.
+func TestDisableLocalAuth(t *testing.T) {
+	t.Parallel()
+	with := func(b, value string) string {
+		return strings.Replace(strings.Replace(b, `"computeType"`, `"disableLocalAuth":`+value+`,"computeType"`, 1), `"maxNodeCount":4`, `"maxNodeCount":9`, 1)
+	}
+	for name, c := range map[string]struct {
+		made, sent string
+		ok         bool
+	}{
+		"nobody can log in":                    {body(""), with(body(""), "true"), true},
+		"nobody can log in, the other way":     {with(body(""), "true"), with(body(""), "false"), true},
+		"nobody can log in, and it is no flag": {body(""), with(body(""), `"yes"`), false},
+		"somebody can log in":                  {body(`"userAccountCredentials":{"adminUserName":"u","adminUserPassword":"S3cret-pass"},`), with(body(""), "true"), false},
+	} {
+		w := newWorld(t)
+		was := at(w.mustPut("abc", c.made).Body, "properties.disableLocalAuth")
+		w.settle("abc")
+		res, err := w.put("abc", c.sent)
+		if e, ok := errors.AsType[*fault.Error](err); !c.ok && (!ok || e.Target != "properties.disableLocalAuth") {
+			t.Errorf("%s: %v", name, err)
+		}
+		if c.ok && (err != nil || w.cluster("abc").Max != 9 || at(res.Body, "properties.disableLocalAuth") != was) {
+			t.Errorf("%s: %v, %v, at first %v", name, err, res.Body, was)
+		}
+	}
+}
+
 func TestPatch(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
