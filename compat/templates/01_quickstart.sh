@@ -19,7 +19,9 @@ is "$(az resource show --ids "$cluster" --api-version 2024-04-01 --query propert
 # An identical redeployment succeeds; one that would change the cluster says what it would change.
 is "$(quick create "$@" --query properties.provisioningState -o tsv)" Succeeded
 has "$(quick what-if "$@" --no-pretty-print)" '"changeType": "NoChange"'
-has "$(quick what-if "$@" maxNodeCount=9)" "1 to modify"
+foreseen=$(quick what-if "$@" maxNodeCount=9)
+has "$foreseen" "1 unsupported"
+has "$foreseen" "properties.properties.scaleSettings.maxNodeCount' is 1 and the template says 9"
 if refused=$(quick create "$@" maxNodeCount=9 2>&1); then echo "the cluster was changed" >&2; exit 1; fi
 has "$refused" DeploymentFailed
 has "$refused" "properties.properties.scaleSettings.maxNodeCount' is 1 and the template says 9"

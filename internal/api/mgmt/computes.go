@@ -66,11 +66,14 @@ func (h computeRoutes) get(w http.ResponseWriter, r *http.Request) (int, any, er
 // put again as it is, and not changed. Anybody may set it.
 const createOnlyHeader = "X-Ebb-Create-Only"
 
+// checkHeader is set by what-if: nothing is written, and what would be refused is.
+const checkHeader = "X-Ebb-Check"
+
 // request is what PUT and PATCH have in common.
 func request(r *http.Request, body map[string]any) computes.Request {
 	return computes.Request{
 		Workspace: workspaceID(r), Name: r.PathValue("compute"), Body: body, Match: match(r),
-		CreateOnly: r.Header.Get(createOnlyHeader) != "",
+		CreateOnly: r.Header.Get(createOnlyHeader) != "", Check: r.Header.Get(checkHeader) != "",
 	}
 }
 

@@ -30,6 +30,9 @@ func (i Inside) Do(ctx context.Context, p access.Principal, c deployments.Call) 
 	if c.Create {
 		in.Header.Set(createOnlyHeader, "true")
 	}
+	if c.Check {
+		in.Header.Set(checkHeader, "true")
+	}
 	if c.Body != nil {
 		if in.Body, err = json.Marshal(c.Body); err != nil {
 			return deployments.Answer{}, fmt.Errorf("encode the body of %s %s: %w", c.Method, c.Path, err)

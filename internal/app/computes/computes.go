@@ -72,6 +72,8 @@ type Request struct {
 	Match func(exists bool, rev int64) error
 	// CreateOnly is how templates put: what exists may be repeated and not changed.
 	CreateOnly bool
+	// Check is how what-if puts: what would be refused is, and nothing is written.
+	Check bool
 }
 
 // Result is what became of a write.

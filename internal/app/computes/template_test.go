@@ -1,8 +1,11 @@
 package computes_test
 
 import (
+	"fmt"
 	"strings"
 	"testing"
+
+	"github.com/ebb-compute/ebb/internal/core/row"
 )
 
 // TestCreateOnly: a template may repeat a cluster, and not change it.
@@ -15,6 +18,7 @@ func TestCreateOnly(t *testing.T) {
 		"what is left out and has a default succeeds": {`, "nodeIdleTimeBeforeScaleDown": "PT120S"`, "", ""},
 		"another maximum is refused by name":          {`"maxNodeCount": 4`, `"maxNodeCount": 8`, "properties.properties.scaleSettings.maxNodeCount' is 4 and the template says 8"},
 		"a further tag is refused by name":            {`"location": "westus2"`, `"location": "westus2", "tags": {"team": "a"}`, "tags.team' is not set and the template says a"},
+		"where login is not specified, again":         {`"vmSize"`, `"remoteLoginPortPublicAccess": "NotSpecified", "vmSize"`, ""},
 		"an identity is refused by name":              {`"location": "westus2"`, `"location": "westus2", "identity": {"type": "SystemAssigned"}`, "'identity'"},
 		"another size is refused as by a direct PUT":  {`"STANDARD_DS3_V2"`, `"STANDARD_D2_V2"`, "properties.properties.vmSize"},
 	} {
@@ -27,8 +31,16 @@ func TestCreateOnly(t *testing.T) {
 				t.Fatalf("the first PUT: %v", err)
 			}
 			req = w.request("cpu", strings.Replace(body, c.from, c.to, 1))
-			req.CreateOnly = true
+			req.CreateOnly, req.Check = true, true
+			_, foreseen := w.s.Put(t.Context(), w.owner, req)
+			if n := len(w.st.Rows(row.Operation)); n != 1 {
+				t.Errorf("a check wrote: there are %d operations", n)
+			}
+			req.Check = false
 			_, err := w.s.Put(t.Context(), w.owner, req)
+			if fmt.Sprint(foreseen) != fmt.Sprint(err) {
+				t.Errorf("a check says %v, and the PUT %v", foreseen, err)
+			}
 			switch {
 			case c.says == "" && err != nil:
 				t.Errorf("Put: %v", err)
@@ -38,5 +50,21 @@ func TestCreateOnly(t *testing.T) {
 				t.Errorf("Put says %q, want %q in it", err, c.says)
 			}
 		})
+	}
+}
+
+// TestCheckMakesNothing: what is not there is only looked at.
+func TestCheckMakesNothing(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	for text, ok := range map[string]bool{body(""): true, body(`"vmSize":"none",`): false} {
+		req := w.request("cpu", text)
+		req.Check = true
+		if _, err := w.s.Put(t.Context(), w.owner, req); (err == nil) != ok {
+			t.Errorf("%s: %v", text, err)
+		}
+	}
+	if n := len(w.st.Rows(row.Compute)) + len(w.st.Rows(row.Operation)); n != 0 {
+		t.Errorf("%d rows were written", n)
 	}
 }

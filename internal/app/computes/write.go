@@ -22,8 +22,12 @@ import (
 // nothing is answered with an operation all the same: SDK v1 raises without one.
 func (s *Service) Put(ctx context.Context, p access.Principal, req Request) (Result, error) {
 	return s.write(ctx, p, req, func(info workspaces.Info, have *saved) (Result, error) {
-		if have == nil {
+		if have == nil && !req.Check {
 			return s.create(ctx, p, info, req)
+		}
+		if have == nil {
+			_, err := canonical(req.Body, info, req.Name, nil)
+			return Result{}, err
 		}
 		if err := s.checkState(req.Body, *have); err != nil {
 			return Result{}, err
@@ -39,6 +43,9 @@ func (s *Service) Put(ctx context.Context, p access.Principal, req Request) (Res
 			if err := repeats(have.stored, want); err != nil {
 				return Result{}, err
 			}
+		}
+		if req.Check {
+			return Result{Document: s.show(*have)}, nil
 		}
 		return s.change(ctx, p, info, *have, want, true)
 	})

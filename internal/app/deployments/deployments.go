@@ -51,6 +51,7 @@ type Call struct {
 	Version string // api-version, unless Path has one
 	Body    any    // nil: none
 	Create  bool   // a compute that exists may be repeated, not changed
+	Check   bool   // of a compute: nothing is written, and what would be refused is
 }
 
 // Answer is what a call came to.

@@ -425,6 +425,35 @@ func TestWhatIf(t *testing.T) {
 	})
 }
 
+// TestWhatIfOfComputes: whoever keeps computes says what a template would come to.
+func TestWhatIfOfComputes(t *testing.T) {
+	t.Parallel()
+	inWorld(t, func(w *world) {
+		compute := func(name string) string {
+			return `{"type": "Microsoft.MachineLearningServices/workspaces/computes", "apiVersion": "2024-04-01", "name": "main/` + name + `", "properties": {"login": "NotSpecified"}}`
+		}
+		w.az.on = func(_ context.Context, c deployments.Call) (deployments.Answer, bool) {
+			switch {
+			case last(c.Path) == "new" || !strings.Contains(c.Path, "/computes/"):
+				return deployments.Answer{}, false
+			case c.Method == "PUT" && (!c.Check || !c.Create):
+				t.Errorf("%s was written", c.Path)
+			case c.Method == "PUT" && last(c.Path) == "other":
+				return refusal(400, "PropertyChangeNotAllowed", "It is 2, not 5."), true
+			}
+			return deployments.Answer{Status: http.StatusOK, Body: map[string]any{"id": c.Path, "properties": map[string]any{"login": "Enabled"}}}, true
+		}
+		changes, err := w.s.WhatIf(t.Context(), w.owner, w.request("w", `{"resources": [`+compute("same")+`, `+compute("other")+`, `+compute("new")+`]}`), false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		wants(t, "what would change", words(changes), []string{"new Create", "other Unsupported", "same NoChange"})
+		if text := fmt.Sprint(changes); !strings.Contains(text, "unsupportedReason:It is 2, not 5.") {
+			t.Errorf("the reason is not in %s", text)
+		}
+	})
+}
+
 func TestRefusals(t *testing.T) {
 	t.Parallel()
 	inWorld(t, func(w *world) {

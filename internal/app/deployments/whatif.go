@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/ebb-compute/ebb/internal/core/access"
+	"github.com/ebb-compute/ebb/internal/core/armid"
 	"github.com/ebb-compute/ebb/internal/core/template"
 )
 
@@ -123,6 +124,14 @@ func (t *turn) compare(ctx context.Context, i int, r *template.Resource) (map[st
 	}
 	if strings.EqualFold(r.Type, template.DeploymentType) {
 		c["changeType"] = "Deploy"
+		return c, nil
+	}
+	if strings.EqualFold(r.Type, armid.ComputeType) {
+		// Templates only repeat computes: whoever does so knows what is the same.
+		c["changeType"] = "NoChange"
+		if _, p := t.call(ctx, Call{Method: "PUT", Path: r.ID, Version: r.APIVersion, Body: body, Create: true, Check: true}); p != nil {
+			c["changeType"], c["unsupportedReason"] = "Unsupported", p.Message
+		}
 		return c, nil
 	}
 	delta := []any{}
