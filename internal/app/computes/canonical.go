@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
-	"strconv"
 	"strings"
 	"time"
 
@@ -353,9 +352,6 @@ func idleTime(v any) (string, error) {
 		t := strings.TrimSpace(v)
 		if t == "" {
 			return "PT0S", nil
-		}
-		if _, err := strconv.ParseUint(t, 10, 32); err == nil {
-			return "PT" + t + "S", nil
 		}
 		return t, nil
 	case json.Number:

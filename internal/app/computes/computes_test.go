@@ -222,7 +222,7 @@ func TestIdleTimes(t *testing.T) {
 	}{
 		``: {"PT120S", 2 * time.Minute}, `,"nodeIdleTimeBeforeScaleDown":null`: {"PT120S", 2 * time.Minute}, `,"nodeIdleTimeBeforeScaleDown":""`: {"PT0S", 0},
 		`,"nodeIdleTimeBeforeScaleDown":1800`: {"PT1800S", 30 * time.Minute}, `,"nodeIdleTimeBeforeScaleDown":"PT5M"`: {"PT5M", 5 * time.Minute},
-		`,"nodeIdleTimeBeforeScaleDown":"300"`: {"PT300S", 5 * time.Minute}, `,"nodeIdleTimeBeforeScaleDown":"P1DT1H1.5S"`: {"P1DT1H1.5S", 25*time.Hour + time.Second},
+		`,"nodeIdleTimeBeforeScaleDown":"P1DT1H1.5S"`: {"P1DT1H1.5S", 25*time.Hour + time.Second},
 	} {
 		w := newWorld(t)
 		res, err := w.put("abc", `{"properties":{"computeType":"amlcompute","properties":{"scaleSettings":{"maxNodeCount":1`+given+`}}}}`)
@@ -269,6 +269,7 @@ func TestPutRefuses(t *testing.T) {
 		"half a node":                    {"abc", scale(`{"maxNodeCount":1.5}`), "InvalidPropertyValue", "whole number"},
 		"a word for a number":            {"abc", scale(`{"maxNodeCount":"four"}`), "InvalidPropertyValue", "whole number"},
 		"a bad idle time":                {"abc", scale(`{"maxNodeCount":1,"nodeIdleTimeBeforeScaleDown":"soon"}`), "InvalidPropertyValue", "soon"},
+		"an idle time in digits":         {"abc", scale(`{"maxNodeCount":1,"nodeIdleTimeBeforeScaleDown":"120"}`), "InvalidPropertyValue", `"120" is not an ISO 8601 duration`},
 		"an idle time of months":         {"abc", scale(`{"maxNodeCount":1,"nodeIdleTimeBeforeScaleDown":"P1M"}`), "InvalidPropertyValue", "P1M"},
 		"a negative idle time":           {"abc", scale(`{"maxNodeCount":1,"nodeIdleTimeBeforeScaleDown":-1}`), "InvalidPropertyValue", "-1"},
 		"a reserved name":                {"AmlCompute", body(""), "InvalidResourceName", "reserved"},
