@@ -158,11 +158,32 @@ func (rt *Router) serve(w http.ResponseWriter, r *http.Request, x *exchange) err
 func noRoute(r *http.Request, segments []string) error {
 	for i := len(segments) - 3; i >= 0; i-- {
 		if strings.EqualFold(segments[i], "providers") {
-			return fault.Coded(fault.NotFound, "InvalidResourceType", "", "The resource type '%s' could not be found in the namespace '%s' for api version '%s'.",
-				clip(segments[i+2]), clip(segments[i+1]), clip(r.URL.Query().Get("api-version")))
+			return UnknownType(segments[i+1], segments[i+2:], r.URL.Query().Get("api-version"))
 		}
 	}
 	return fault.Coded(fault.NotFound, "NotFound", "", "There is nothing at %s %s on this server.", clip(r.Method), clip("/"+strings.Join(segments, "/")))
+}
+
+// children are the types below a workspace that are easily written in the singular.
+var children = []string{"computes", "jobs", "codes", "environments", "models", "components", "datastores"}
+
+// UnknownType refuses a type of resource by its whole name: rest are the segments
+// of the address behind the namespace, types and names in turn.
+func UnknownType(namespace string, rest []string, version string) error {
+	var types []string
+	for i := 0; i < len(rest); i += 2 {
+		types = append(types, rest[i])
+	}
+	hint := ""
+	if len(types) == 2 && strings.EqualFold(types[0], "workspaces") {
+		for _, c := range children {
+			if strings.EqualFold(types[1]+"s", c) {
+				hint = " Did you mean 'workspaces/" + c + "'?"
+			}
+		}
+	}
+	return fault.Coded(fault.NotFound, "InvalidResourceType", "", "The resource type '%s' could not be found in the namespace '%s' for api version '%s'.%s",
+		clip(strings.Join(types, "/")), clip(namespace), clip(version), hint)
 }
 
 // clip shortens what a client sent, for use in a message.

@@ -142,6 +142,8 @@ func TestRefusals(t *testing.T) {
 		"not UTF-8":                      {"GET", "/box/%ff", goodToken, 400, "InvalidRequestUri", "UTF-8"},
 		"without end":                    {"GET", "/box/" + strings.Repeat("a", 9000), goodToken, 400, "InvalidRequestUri", "8192"},
 		"a type nobody has":              {"GET", "/subscriptions/a/providers/Microsoft.Foo/bars?api-version=2020-02-02", goodToken, 404, "InvalidResourceType", "'bars' could not be found in the namespace 'Microsoft.Foo' for api version '2020-02-02'"},
+		"a type below, in the singular":  {"PUT", "/subscriptions/a/providers/Microsoft.Foo/workspaces/main/compute/c", goodToken, 404, "InvalidResourceType", "'workspaces/compute' could not be found in the namespace 'Microsoft.Foo' for api version ''. Did you mean 'workspaces/computes'?"},
+		"a type below that nobody has":   {"PUT", "/subscriptions/a/providers/Microsoft.Foo/workspaces/main/thing/c", goodToken, 404, "InvalidResourceType", "'workspaces/thing' could"},
 		"an address nobody has":          {"GET", "/subscriptions/a/other", goodToken, 404, "NotFound", "/subscriptions/a/other"},
 		"a blob is not looked for there": {"GET", "/subscriptions/a/b/c/d", goodToken, 404, "NotFound", "nothing"},
 		"the root when nobody has it":    {"GET", "/", goodToken, 404, "NotFound", "/"},

@@ -60,9 +60,7 @@ func (h recordRoutes) orExtension(do arm.Handler) arm.Handler {
 func address(r *http.Request) (armid.ID, string, error) {
 	path := r.URL.Path
 	if strings.EqualFold(r.PathValue("namespace"), armid.Provider) || strings.EqualFold(r.PathValue("namespace"), "Microsoft.Compute") {
-		kind, _, _ := strings.Cut(r.PathValue("rest"), "/")
-		return armid.ID{}, "", fault.Coded(fault.NotFound, "InvalidResourceType", "", "The resource type '%.200s' could not be found in the namespace '%s' for api version '%.64s'.",
-			kind, r.PathValue("namespace"), arm.Query(r, "api-version"))
+		return armid.ID{}, "", arm.UnknownType(r.PathValue("namespace"), strings.Split(r.PathValue("rest"), "/"), arm.Query(r, "api-version"))
 	}
 	if id, err := armid.Parse(path); err == nil {
 		return id, "", nil
