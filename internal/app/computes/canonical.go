@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -276,14 +277,12 @@ func (w *wanted) priority() error {
 }
 
 func unknownSize(typed string) error {
-	hint := ""
-	if near := quota.Nearest(typed); near != "" {
-		hint = " Did you mean " + near + "?"
+	near := quota.Like(typed, 8)
+	if best := quota.Nearest(typed); best != "" { // a slip of the pen
+		near = append([]string{best}, slices.DeleteFunc(near, func(n string) bool { return n == best })...)
 	}
-	e := fault.Coded(fault.Invalid, "InvalidPropertyValue", "properties.properties.vmSize",
-		"The specified value %.64s for property Cluster.Properties.VMSize is not a supported VM size.%s See additional details for supported VM sizes.", typed, hint)
-	e.Details = []fault.Detail{{Code: "SupportedVMSizes", Msg: quota.SupportedList()}}
-	return e
+	return fault.Coded(fault.Invalid, "InvalidPropertyValue", "properties.properties.vmSize",
+		"The specified value %.64s for property Cluster.Properties.VMSize is not a supported VM size. Did you mean one of %s? 'ebb compute list-sizes' and 'az ml compute list-sizes' list all.", typed, strings.Join(near, ", "))
 }
 
 // scale checks scaleSettings.
