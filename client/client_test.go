@@ -239,11 +239,10 @@ func TestARestartIsRiddenOut(t *testing.T) {
 		reply(w, map[string]any{"name": "j"})
 	})
 	f := serve(t, mux)
-	address := f.Listener.Addr().String()
 	tries := 0
 	c := f.client(t, client.Options{Waiting: func(error) {
 		if tries++; tries == 3 {
-			reopen(t, address, f.Server, mux)
+			f.reopen(t, mux)
 		}
 	}})
 	if _, err := c.Jobs().Create(t.Context(), "j", client.Job{}); err != nil {

@@ -3,7 +3,6 @@ package client_test
 import (
 	"encoding/json"
 	"encoding/pem"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -13,6 +12,7 @@ import (
 	"time"
 
 	"github.com/ebb-compute/ebb/client"
+	"github.com/ebb-compute/ebb/internal/testkit"
 )
 
 const ws = "/subscriptions/sub/resourceGroups/ebb/providers/Microsoft.MachineLearningServices/workspaces/main"
@@ -20,13 +20,14 @@ const ws = "/subscriptions/sub/resourceGroups/ebb/providers/Microsoft.MachineLea
 // fake is a server that gives tokens, and answers the rest as a test says.
 type fake struct {
 	*httptest.Server
+	port   *testkit.Port
 	tokens atomic.Int64 // given so far
 	file   client.File
 }
 
 func serve(t *testing.T, mux *http.ServeMux) *fake {
 	t.Helper()
-	f := &fake{}
+	f := &fake{port: testkit.ReservePort(t)}
 	mux.HandleFunc("POST /tenant/oauth2/v2.0/token", func(w http.ResponseWriter, r *http.Request) {
 		if r.FormValue("client_id") != "id" || r.FormValue("client_secret") != "secret" || r.FormValue("grant_type") != "client_credentials" {
 			w.WriteHeader(http.StatusUnauthorized)
@@ -36,7 +37,8 @@ func serve(t *testing.T, mux *http.ServeMux) *fake {
 		f.tokens.Add(1)
 		reply(w, map[string]any{"access_token": "token", "expires_in": 3600, "token_type": "Bearer"})
 	})
-	f.Server = httptest.NewTLSServer(mux)
+	f.Server = &httptest.Server{Listener: f.port.Listen(t), Config: &http.Server{Handler: mux}}
+	f.StartTLS()
 	t.Cleanup(f.Server.Close)
 	ca := filepath.Join(t.TempDir(), "ca.pem")
 	block := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: f.Certificate().Raw})
@@ -72,14 +74,10 @@ func refuse(w http.ResponseWriter, status int, code, message string) {
 	reply(w, map[string]any{"error": map[string]any{"code": code, "message": message, "details": []any{}}})
 }
 
-// reopen listens again on the address of a server that was closed.
-func reopen(t *testing.T, address string, old *httptest.Server, h http.Handler) {
+// reopen starts a server that was closed again, at its address.
+func (f *fake) reopen(t *testing.T, h http.Handler) {
 	t.Helper()
-	ln, err := net.Listen("tcp", address)
-	if err != nil {
-		t.Fatal(err)
-	}
-	again := &httptest.Server{Listener: ln, Config: &http.Server{Handler: h}, TLS: old.TLS}
+	again := &httptest.Server{Listener: f.port.Listen(t), Config: &http.Server{Handler: h}, TLS: f.TLS}
 	again.StartTLS()
 	t.Cleanup(again.Close)
 }
