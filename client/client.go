@@ -284,6 +284,16 @@ func (c *Client) forget(token string) {
 	}
 }
 
+// SignIn gets a token, unless the client has one: whether the server is the one
+// of the client file, and takes its credential, is seen by it.
+func (c *Client) SignIn(ctx context.Context) error {
+	_, err := c.bearer(ctx)
+	if err != nil && away(err) {
+		return &Unreachable{URL: c.file.URL, Err: inner(err)}
+	}
+	return err
+}
+
 // bearer returns a token that is good for some time yet.
 func (c *Client) bearer(ctx context.Context) (string, error) {
 	c.mu.Lock()

@@ -74,7 +74,7 @@ func (a *app) az(ctx context.Context, args []string) error {
 		defer os.Remove(secret)
 		args = append(args, "--service-principal", "--username", f.ClientID, "--password", "@"+secret, "--tenant", f.TenantID)
 	}
-	return a.exec(append([]string{path}, args...), field{"AZURE_CONFIG_DIR", dir})
+	return a.exec(ctx, append([]string{path}, args...), field{"AZURE_CONFIG_DIR", dir})
 }
 
 // saysHow reports whether a login is by a way of its own.

@@ -269,6 +269,10 @@ func (a *app) explain(err error) string {
 		return "the server's certificate is not of the CA that the client file names: " + bad.Err.Error() +
 			".\nIs another server at this address, or was the server's data made anew? --client or EBB_CLIENT names another client file."
 	}
+	if refusedSignIn(err) {
+		return err.Error() + "\nThe server does not know the credential of " + a.credentialFrom() +
+			". Was it copied from another server, or was the server's data made anew? --client or EBB_CLIENT names another client file."
+	}
 	if e, ok := errors.AsType[*client.Error](err); ok {
 		if words, ok := shortened(e); ok {
 			return words
@@ -284,6 +288,22 @@ func (a *app) explain(err error) string {
 		return "stopped"
 	}
 	return err.Error()
+}
+
+// refusedSignIn reports whether the server did not take the client file's
+// credential.
+func refusedSignIn(err error) bool {
+	e, ok := errors.AsType[*client.Error](err)
+	return ok && strings.HasPrefix(e.Message, "AADSTS")
+}
+
+// credentialFrom names the client file that is used.
+func (a *app) credentialFrom() string {
+	f, err := a.clientFileAlone()
+	if err != nil {
+		return "the client file"
+	}
+	return f.Path
 }
 
 // noPlace are the codes that say that a workspace, or what it is in, is not there.

@@ -1,6 +1,8 @@
 package cli
 
 import (
+	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -46,7 +48,7 @@ it, 127 when it was not found, 126 when it may not be run.`,
 			}
 			return nil
 		},
-		RunE: func(_ *cobra.Command, args []string) error { return a.exec(args) },
+		RunE: func(cmd *cobra.Command, args []string) error { return a.exec(cmd.Context(), args) },
 		ValidArgsFunction: func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
 			return nil, cobra.ShellCompDirectiveDefault
 		},
@@ -55,19 +57,33 @@ it, 127 when it was not found, 126 when it may not be run.`,
 	return cmd
 }
 
-// noteAway says at once that nobody answers at the server's address: clients
-// take minutes to give up, and then speak of firewalls.
-func (a *app) noteAway(url, address string) {
+// look asks the server for a token before anything is run: what is wrong with
+// the client file is told at once, in words, where clients speak of
+// certificates. A server that is away is no error: requests wait for it.
+func (a *app) look(ctx context.Context, f client.File, address string) error {
 	conn, err := net.DialTimeout("tcp", address, 2*time.Second)
-	if err == nil {
-		conn.Close()
-		return
+	if err != nil {
+		fmt.Fprintf(a.Stderr, "WARNING: no answer from %s. Is the server running? Start it with \"ebb serve\"; requests wait %s for it.\n", f.URL, a.patience)
+		return nil
 	}
-	fmt.Fprintf(a.Stderr, "WARNING: no answer from %s. Is the server running? Start it with \"ebb serve\"; requests wait %s for it.\n", url, client.Patience)
+	conn.Close()
+	c, err := client.New(f, client.Options{UserAgent: "ebb-cli/" + a.Version, Patience: -1})
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	err = c.SignIn(ctx)
+	_, foreign := errors.AsType[*tls.CertificateVerificationError](err)
+	if foreign || refusedSignIn(err) && !a.own("AZURE_CLIENT_ID", "AZURE_CLIENT_SECRET") {
+		return err
+	}
+	return nil // it may be on its way down or up, which the proxy waits for
 }
 
 // exec runs a command under the proxy; more is set in its environment besides.
-func (a *app) exec(args []string, more ...field) error {
+func (a *app) exec(ctx context.Context, args []string, more ...field) error {
 	f, err := a.file()
 	if err != nil {
 		return err
@@ -86,12 +102,18 @@ func (a *app) exec(args []string, more ...field) error {
 		return err
 	}
 	defer p.close()
+	p.away.patience = a.patience
+	p.gaveUp = func(err error) {
+		fmt.Fprintln(a.Stderr, "ERROR: "+a.explain(&client.Unreachable{URL: f.URL, Err: err}))
+	}
+	if err := a.look(ctx, f, p.server); err != nil {
+		return err
+	}
 	change, err := a.childEnv(f, p.url(), dir)
 	if err != nil {
 		return err
 	}
 	change.set = append(change.set, more...)
-	a.noteAway(f.URL, p.server)
 	code, err := a.runChild(args, change.apply(a.Environ))
 	if err != nil {
 		fmt.Fprintf(a.Stderr, "ebb exec: %v\n", err)
@@ -178,18 +200,20 @@ func (a *app) childEnv(f client.File, proxyURL, dir string) (envChange, error) {
 	return e, nil
 }
 
+// own reports whether the user has set one of these variables.
+func (a *app) own(names ...string) bool {
+	return slices.ContainsFunc(names, func(n string) bool { return a.getenv(n) != "" })
+}
+
 // credentials puts the server's into the child's environment. The user's own
 // stay: each set whole, so that a secret never meets another's id.
 func (a *app) credentials(e *envChange, f client.File) {
-	own := func(names ...string) bool {
-		return slices.ContainsFunc(names, func(n string) bool { return a.getenv(n) != "" })
-	}
-	if !own("AZURE_CLIENT_ID", "AZURE_CLIENT_SECRET") {
+	if !a.own("AZURE_CLIENT_ID", "AZURE_CLIENT_SECRET") {
 		e.put("AZURE_TENANT_ID", f.TenantID)
 		e.put("AZURE_CLIENT_ID", f.ClientID)
 		e.put("AZURE_CLIENT_SECRET", f.ClientSecret)
 	}
-	if !own("AZUREML_SERVICE_PRINCIPAL_ID", "AZUREML_SERVICE_PRINCIPAL_PASSWORD") {
+	if !a.own("AZUREML_SERVICE_PRINCIPAL_ID", "AZUREML_SERVICE_PRINCIPAL_PASSWORD") {
 		e.put("AZUREML_SERVICE_PRINCIPAL_TENANT_ID", f.TenantID)
 		e.put("AZUREML_SERVICE_PRINCIPAL_ID", f.ClientID)
 		e.put("AZUREML_SERVICE_PRINCIPAL_PASSWORD", f.ClientSecret)

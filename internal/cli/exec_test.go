@@ -28,6 +28,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/ebb-compute/ebb/internal/cli"
+	"github.com/ebb-compute/ebb/internal/testkit"
 )
 
 // children are what this test program is when it is started again: ebb itself,
@@ -220,7 +221,9 @@ func TestExecPassesTheRestThroughTheUsersProxy(t *testing.T) {
 		t.Errorf("plain http to a led name, and to this machine:\n%s", out)
 	}
 	for _, req := range s.seen {
-		t.Errorf("the server saw %s", req)
+		if !strings.Contains(req, "/oauth2/") { // ebb's own look at the server
+			t.Errorf("the server saw %s", req)
+		}
 	}
 }
 
@@ -485,26 +488,99 @@ func TestProxyManners(t *testing.T) {
 func TestProxyRidesOutARestart(t *testing.T) {
 	t.Parallel()
 	s := newServer(t)
-	p, err := cli.NewProxy(s.client)
+	port := testkit.ReservePort(t)
+	p, err := cli.NewProxy(s.clientWith(t, "url", "https://"+port.Address))
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(p.Close)
-	address := s.Listener.Addr().String()
-	s.Close()
 	conn, err := net.Dial("tcp", p.Address())
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer conn.Close()
 	fmt.Fprintf(conn, "CONNECT management.azure.com:443 HTTP/1.1\r\nHost: x\r\nProxy-Authorization: %s\r\n\r\n", p.Auth())
-	ln, err := net.Listen("tcp", address)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { ln.Close() })
+	port.Listen(t)
 	if line, err := bufio.NewReader(conn).ReadString('\n'); !strings.Contains(line, " 200 ") {
 		t.Errorf("answered %q, %v", line, err)
+	}
+}
+
+// Patience counts once, whoever asks and how often, and anew once the server
+// has answered.
+func TestPatienceCountsOnce(t *testing.T) {
+	t.Parallel()
+	o := cli.NewOutage(30 * time.Second)
+	at := time.Unix(1000, 0)
+	for i, step := range []struct {
+		after       time.Duration // negative: the server answers
+		left, first bool
+	}{
+		{0, true, false}, {29 * time.Second, true, false}, {time.Second, false, true}, {time.Second, false, false}, {time.Hour, false, false},
+		{-1, false, false}, {time.Second, true, false}, {30 * time.Second, false, true}, {0, false, false},
+	} {
+		if step.after < 0 {
+			o.Over()
+			continue
+		}
+		at = at.Add(step.after)
+		if left, first := o.Failed(at); left != step.left || first != step.first {
+			t.Errorf("step %d: patience is left: %v, the first time: %v; want %v, %v", i, left, first, step.left, step.first)
+		}
+	}
+}
+
+func TestExecWithoutAServer(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	port := testkit.ReservePort(t)
+	urls := []string{"https://management.azure.com/a", "https://management.azure.com/b", "https://ml.azure.com/c"}
+	cmd := s.ebb(t, append([]string{"--patience", "1ms", "exec", "--"}, as(t, "get", urls...)...)...)
+	cmd.Env = append(cmd.Env, "EBB_CLIENT="+s.clientWith(t, "url", "https://"+port.Address))
+	var said bytes.Buffer
+	cmd.Stderr = &said
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("%v\n%s", err, said.String())
+	}
+	if n := strings.Count(string(out), "Bad Gateway"); n != len(urls) {
+		t.Errorf("%d requests of %d were refused:\n%s", n, len(urls), out)
+	}
+	if n := strings.Count(said.String(), "ERROR: no answer from https://"+port.Address); n != 1 || !strings.Contains(said.String(), "name another one's client file with --client") {
+		t.Errorf("it was said %d times, want once:\n%s", n, said.String())
+	}
+}
+
+// A client file that does not fit the server is told of before the child runs,
+// and by every command.
+func TestClientFileOfAnotherServer(t *testing.T) {
+	t.Parallel()
+	s, other := newServer(t), newServer(t)
+	for name, c := range map[string]struct {
+		file string
+		want string
+	}{
+		"another CA":     {s.clientWith(t, "ca", other.caFile), "the server's certificate is not of the CA that the client file names"},
+		"another secret": {s.clientWith(t, "client_secret", "old"), "AADSTS7000215: Invalid client secret"},
+		"another tenant": {s.clientWith(t, "tenant_id", "elsewhere"), "AADSTS90002: Tenant 'elsewhere' not found"},
+	} {
+		for _, args := range [][]string{append([]string{"exec", "--"}, as(t, "exit", "42")...), {"status"}, {"job", "list"}} {
+			t.Run(name+", "+args[0], func(t *testing.T) {
+				t.Parallel()
+				out, err := s.ebb(t, append([]string{"--client", c.file}, args...)...).CombinedOutput()
+				if code(err) != 1 || !strings.Contains(string(out), "ERROR: "+c.want) || !strings.Contains(string(out), "--client or EBB_CLIENT names another client file") {
+					t.Errorf("exit %d, want 1 and %q:\n%s", code(err), c.want, out)
+				}
+				if strings.HasPrefix(c.want, "AADSTS") && !strings.Contains(string(out), c.file) {
+					t.Errorf("the client file %s is not named:\n%s", c.file, out)
+				}
+			})
+		}
+	}
+	cmd := s.ebb(t, append([]string{"--client", s.clientWith(t, "client_secret", "old"), "exec", "--"}, as(t, "exit", "42")...)...)
+	cmd.Env = append(cmd.Env, "AZURE_CLIENT_ID=id", "AZURE_CLIENT_SECRET=s3cret")
+	if out, err := cmd.CombinedOutput(); code(err) != 42 {
+		t.Errorf("with a credential of one's own: exit %d, %s", code(err), out)
 	}
 }
 

@@ -1,6 +1,9 @@
 package cli
 
-import "net/url"
+import (
+	"net/url"
+	"time"
+)
 
 // Names that tests of the proxy's rules need.
 var (
@@ -53,3 +56,15 @@ func (p *Proxy) Auth() string { return basic(proxyUser, p.p.secret) }
 
 // Close ends it.
 func (p *Proxy) Close() { p.p.close() }
+
+// Outage is what the proxy knows of a server that is away.
+type Outage struct{ o outage }
+
+// NewOutage is one with that much patience.
+func NewOutage(patience time.Duration) *Outage { return &Outage{outage{patience: patience}} }
+
+// Failed notes a failure at that time.
+func (o *Outage) Failed(at time.Time) (left, first bool) { return o.o.failed(at) }
+
+// Over notes an answer.
+func (o *Outage) Over() { o.o.over() }

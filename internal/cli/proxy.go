@@ -32,7 +32,8 @@ type proxy struct {
 	server string // host:port
 	up     upstreams
 	secret string
-	wait   time.Duration // for a server that is being restarted
+	away   outage      // while the server is being restarted
+	gaveUp func(error) // told once in each outage, when patience is at its end; nil: nobody is
 
 	listener net.Listener
 	http     http.Server
@@ -81,7 +82,7 @@ func newProxy(f client.File, up upstreams, address, secret string) (*proxy, erro
 	if err != nil {
 		return nil, fmt.Errorf("listen on loopback: %w", err)
 	}
-	p := &proxy{server: serverAddress(u), up: up, secret: secret, wait: client.Patience, listener: ln, conns: map[net.Conn]bool{}}
+	p := &proxy{server: serverAddress(u), up: up, secret: secret, away: outage{patience: client.Patience}, listener: ln, conns: map[net.Conn]bool{}}
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	p.plain = &http.Transport{Proxy: up.forHTTP, DisableCompression: true, IdleConnTimeout: time.Minute}
 	// Quiet: what goes wrong is told to the child in the answer, and standard
@@ -222,16 +223,23 @@ func (p *proxy) tunnel(w http.ResponseWriter, r *http.Request) {
 // dialServer waits for a server that is being restarted: clients differ in how
 // they take a refusal from a proxy, and none of them waits half a minute.
 func (p *proxy) dialServer(ctx context.Context) (net.Conn, error) {
-	ctx, cancel := context.WithTimeout(ctx, p.wait+dialTimeout)
+	ctx, cancel := context.WithTimeout(ctx, p.away.patience+dialTimeout)
 	defer cancel()
 	defer context.AfterFunc(p.ctx, cancel)()
-	since := time.Now()
 	for {
 		conn, err := p.up.dial(ctx, p.server)
 		if err == nil {
+			p.away.over()
 			return conn, nil
 		}
-		if !errors.Is(err, syscall.ECONNREFUSED) || time.Since(since) > p.wait {
+		if !errors.Is(err, syscall.ECONNREFUSED) {
+			return nil, fmt.Errorf("reach the Ebb server: %w", err)
+		}
+		left, first := p.away.failed(time.Now())
+		if first && p.gaveUp != nil {
+			p.gaveUp(err)
+		}
+		if !left {
 			return nil, fmt.Errorf("reach the Ebb server: %w", err)
 		}
 		if err := pause(ctx, 200*time.Millisecond); err != nil {

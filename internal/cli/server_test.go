@@ -94,6 +94,28 @@ func newServer(t *testing.T) *server {
 	return s
 }
 
+// clientWith is the server's client file with another value in one field.
+func (s *server) clientWith(t *testing.T, field, value string) string {
+	t.Helper()
+	b, err := os.ReadFile(s.client)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var f map[string]string
+	if err := json.Unmarshal(b, &f); err != nil {
+		t.Fatal(err)
+	}
+	f[field] = value
+	if b, err = json.Marshal(f); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "client.json")
+	if err := os.WriteFile(path, b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
 func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	b, _ := io.ReadAll(r.Body)
 	r.Body = io.NopCloser(bytes.NewReader(b))
@@ -119,7 +141,19 @@ func refuse(w http.ResponseWriter, status int, code, message string) {
 }
 
 func (s *server) routes() {
-	s.mux.HandleFunc("POST /tenant/oauth2/v2.0/token", func(w http.ResponseWriter, _ *http.Request) {
+	s.mux.HandleFunc("POST /{tenant}/oauth2/v2.0/token", func(w http.ResponseWriter, r *http.Request) {
+		refused := ""
+		switch tenant := r.PathValue("tenant"); {
+		case tenant != "tenant":
+			refused = "AADSTS90002: Tenant '" + tenant + "' not found."
+		case r.FormValue("client_secret") != "s3cret":
+			refused = "AADSTS7000215: Invalid client secret provided."
+		}
+		if refused != "" {
+			w.WriteHeader(http.StatusUnauthorized)
+			reply(w, map[string]any{"error": "invalid_client", "error_description": refused})
+			return
+		}
 		reply(w, map[string]any{"access_token": "token", "expires_in": 3600})
 	})
 	s.mux.HandleFunc("GET "+ws, func(w http.ResponseWriter, _ *http.Request) {
