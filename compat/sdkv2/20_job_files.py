@@ -6,7 +6,7 @@ import pathlib
 
 from azure.ai.ml import Input, MLClient, Output, command
 from azure.ai.ml.constants import AssetTypes, InputOutputModes
-from azure.ai.ml.entities import AmlCompute, Data, Environment
+from azure.ai.ml.entities import AmlCompute, Data, Environment, Model
 from azure.ai.ml.exceptions import JobException
 from azure.core.exceptions import HttpResponseError, ResourceNotFoundError
 from azure.identity import DefaultAzureCredential
@@ -125,6 +125,35 @@ assert again.name == sent.name
 
 ml.jobs.download(sent.name, download_path="all", all=True)
 base = pathlib.Path("all")
+
+# What a job left becomes a model, data, and the input of the next job.
+kept = ml.models.create_or_update(Model(name="kept", path=f"azureml://jobs/{sent.name}/outputs/out", type=AssetTypes.CUSTOM_MODEL))
+assert kept.path.startswith("azureml://subscriptions/") and kept.path.endswith(f"/datastores/workspaceblobstore/paths/azureml/{sent.name}/out/"), kept.path
+own = ml.models.create_or_update(Model(name="own", path=f"azureml://jobs/{sent.name}/outputs/artifacts/outputs/own.txt", type=AssetTypes.CUSTOM_MODEL))
+ml.models.download("kept", kept.version, "kept")
+ml.models.download("own", own.version, "own")
+assert any(p.read_text() == "top" for p in pathlib.Path("kept").rglob("top.txt")), list(pathlib.Path("kept").rglob("*"))
+assert any(p.read_text() == "the run's own" for p in pathlib.Path("own").rglob("own.txt")), list(pathlib.Path("own").rglob("*"))
+ml.data.create_or_update(Data(name="left", path=f"azureml://jobs/{sent.name}/outputs/artifacts/paths/outputs/", type=AssetTypes.URI_FOLDER))
+reader = command(
+    command="cat ${{inputs.model}}/top.txt ${{inputs.own}} ${{inputs.left}}/own.txt",
+    compute="cpu-cluster",
+    environment="plain@latest",
+    inputs={
+        "model": Input(type="custom_model", path="azureml:kept:1"),
+        "own": Input(type="custom_model", path="azureml:own:1"),
+        "left": Input(type="uri_folder", path="azureml:left:1"),
+    },
+)
+read = ml.jobs.create_or_update(reader)
+ended(read.name)
+assert ml.jobs.get(read.name).status == "Completed", ml.jobs.get(read.name)
+for path, word in ((f"azureml://jobs/{sent.name}/outputs/nothing", "nothing"), ("azureml://jobs/nobody/outputs/out", "nobody"), (f"azureml://jobs/{sent.name}/outputs/artifacts/paths/no/", "no files")):
+    try:
+        ml.models.create_or_update(Model(name="none", path=path))
+        raise AssertionError(f"{path} became a model")
+    except HttpResponseError as e:
+        assert word in str(e), (word, e)
 found = sorted(str(f.relative_to(base)) for f in base.rglob("*") if f.is_file())
 for f in (
     "artifacts/user_logs/std_log.txt",

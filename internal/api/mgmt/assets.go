@@ -193,6 +193,9 @@ func (h assetRoutes) put(r *assetRequest) (int, any, error) {
 	put := h.Assets.PutName
 	who, name, version := arm.Caller(r.Context()), r.PathValue("name"), r.PathValue("version")
 	if version != "" {
+		if err := h.settle(r, props); err != nil {
+			return 0, nil, err
+		}
 		a, created, err := h.Assets.PutVersion(r.Context(), who, r.place(), h.c, name, version, props)
 		return h.made(r, a, created, err)
 	}

@@ -23,7 +23,7 @@ func (s JobServices) locate(r *http.Request, ws jobs.Workspace, in *jobs.Submiss
 		if f.Mode == queue.Direct {
 			continue
 		}
-		uri, err := s.ofJob(r, ws, f.URI)
+		uri, err := ofJob(r, s.Jobs, ws, f.URI)
 		if err != nil {
 			return named(err, "properties.inputs."+f.Name+".uri", "input", f.Name)
 		}
@@ -56,21 +56,54 @@ var ofOutput = regexp.MustCompile(`(?i)^azureml:/*(?:.*/)?jobs/([^/]+)/outputs/(
 
 // ofJob replaces the address of a job's named output by where the output lies.
 // A job's own files (outputs/artifacts) are assets' to find.
-func (s JobServices) ofJob(r *http.Request, ws jobs.Workspace, uri string) (string, error) {
+func ofJob(r *http.Request, all *jobs.Service, ws jobs.Workspace, uri string) (string, error) {
 	m := ofOutput.FindStringSubmatch(uri)
 	if m == nil || strings.EqualFold(m[2], "artifacts") {
 		return uri, nil
 	}
-	j, err := s.Jobs.Get(r.Context(), arm.Caller(r.Context()), ws, m[1])
+	j, err := all.Get(r.Context(), arm.Caller(r.Context()), ws, m[1])
 	if err != nil {
 		return "", err
 	}
+	there := make([]string, 0, len(j.Outputs)+1)
 	for _, o := range j.Outputs {
+		if o.Name == m[2] && m[3] == "" {
+			return o.URI, nil
+		}
 		if o.Name == m[2] {
 			return strings.TrimSuffix(o.URI, "/") + m[3], nil
 		}
+		there = append(there, o.Name)
 	}
-	return "", fault.Coded(fault.NotFound, "OutputNotFound", uri, "The job %q has no output %q.", j.Name, m[2])
+	return "", fault.Coded(fault.NotFound, "OutputNotFound", uri, "The job %q has no output %q. It has: %s.", j.Name, m[2], strings.Join(append(there, "artifacts"), ", "))
+}
+
+// settle replaces the address of a job's output, in the properties of data or a
+// model, by where the output lies: clients read no other. What a job has not
+// left is refused, since nobody could use the asset.
+func (h assetRoutes) settle(r *assetRequest, props map[string]any) error {
+	key := assets.AddressKey(h.c)
+	given, _ := props[key].(string)
+	m := ofOutput.FindStringSubmatch(given)
+	if m == nil || h.c != assets.Data && h.c != assets.Models {
+		return nil
+	}
+	j, err := h.Jobs.Get(r.Context(), arm.Caller(r.Context()), r.w, m[1])
+	if err != nil {
+		return named(err, "properties."+key, "address", given)
+	}
+	uri, err := ofJob(r.Request, h.Jobs, r.w, given)
+	if err == nil {
+		uri, err = h.Assets.Settle(r.Context(), r.place(), uri)
+	}
+	if err != nil {
+		return named(err, "properties."+key, "address", given)
+	}
+	props[key] = uri
+	if h.c == assets.Models && props["jobName"] == nil {
+		props["jobName"] = j.Name
+	}
+	return nil
 }
 
 // named says which input or output a refusal is about.

@@ -108,3 +108,48 @@ func TestJobFilesAreRefusedByName(t *testing.T) {
 		}
 	}
 }
+
+func TestAssetsOfWhatAJobLeft(t *testing.T) {
+	t.Parallel()
+	w := newAssetWorld(t)
+	w.call(201, "PUT", "/jobs/J", jobWith("{}", `{"model":{"jobOutputType":"uri_folder"}}`, "x"))
+	artifacts := "azureml-22222222-2222-2222-2222-222222222222/ExperimentRun/dcid.J/outputs/"
+	w.files.keys = []string{blobstore + "/azureml/J/model/w.bin", artifacts + "a.pkl", artifacts + "b/c.pkl"}
+	words := strings.Split(jobsWS, "/")
+	long := "azureml://subscriptions/" + words[2] + "/resourcegroups/" + words[4] + "/workspaces/" + words[8] + "/datastores/"
+	put := func(status int, kind, key, uri string) dict {
+		return w.call(status, "PUT", "/"+kind+"/a/versions/1", `{"properties":{"`+key+`":"`+uri+`","dataType":"uri_folder"}}`)
+	}
+	for uri, want := range map[string]string{
+		"azureml://jobs/J/outputs/model":                        long + "workspaceblobstore/paths/azureml/J/model/",
+		"azureml://jobs/J/outputs/model/paths/w.bin":            long + "workspaceblobstore/paths/azureml/J/model/w.bin",
+		"azureml://jobs/J/outputs/artifacts/outputs/a.pkl":      long + "workspaceartifactstore/paths/ExperimentRun/dcid.J/outputs/a.pkl",
+		"azureml://jobs/J/outputs/artifacts/paths/outputs/b/":   long + "workspaceartifactstore/paths/ExperimentRun/dcid.J/outputs/b/",
+		"azureml://datastores/workspaceblobstore/paths/not/yet": "azureml://datastores/workspaceblobstore/paths/not/yet",
+	} {
+		for kind, key := range map[string]string{"models": "modelUri", "data": "dataUri"} {
+			got := put(201, kind, key, uri)["properties"].(dict)
+			if got[key] != want {
+				t.Errorf("%s of %s: %v, want %s", key, uri, got[key], want)
+			}
+			if kind == "models" && strings.Contains(uri, "/jobs/") && got["jobName"] != "J" {
+				t.Errorf("the model of %s is of the job %v", uri, got["jobName"])
+			}
+			put(200, kind, key, uri)
+			w.call(200, "DELETE", "/"+kind+"/a", "")
+		}
+	}
+	for uri, says := range map[string]string{
+		"azureml://jobs/nobody/outputs/model":                    "nobody",
+		"azureml://jobs/nobody/outputs/artifacts/outputs/a.pkl":  "nobody",
+		"azureml://jobs/J/outputs/modell":                        "It has: model, artifacts",
+		"azureml://jobs/J/outputs/model/deep":                    "no files",
+		"azureml://jobs/J/outputs/artifacts/outputs/a":           "no files",
+		"azureml://jobs/J/outputs/artifacts/paths/../dcid.other": "relative",
+	} {
+		if r := put(400, "models", "modelUri", uri); !strings.Contains(fmt.Sprint(r), says) {
+			t.Errorf("%s: %v, want %q", uri, r, says)
+		}
+	}
+	w.call(404, "GET", "/models/a", "")
+}

@@ -93,9 +93,13 @@ func (s *Service) locate(ctx context.Context, w Place, uri string, hops int) (Lo
 
 // addressOf is where an asset says that its bytes are.
 func addressOf(c Collection, a *Asset) string {
-	key := map[Collection]string{Data: "dataUri", Models: "modelUri", Codes: "codeUri"}[c]
-	uri, _ := a.Properties[key].(string)
+	uri, _ := a.Properties[AddressKey(c)].(string)
 	return uri
+}
+
+// AddressKey is the property in which an asset says where its bytes are.
+func AddressKey(c Collection) string {
+	return map[Collection]string{Data: "dataUri", Models: "modelUri", Codes: "codeUri"}[c]
 }
 
 // trimScheme takes azureml: and the slashes after it off an address.

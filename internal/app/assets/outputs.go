@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"maps"
+	"slices"
 	"strings"
 
 	"github.com/ebb-compute/ebb/internal/core/access"
@@ -53,4 +54,35 @@ func (s *Service) Keep(ctx context.Context, p access.Principal, w Place, o Outpu
 			return err
 		}
 	}
+}
+
+// Settle returns the datastore's path of what a run left, in the long form that
+// Azure shows. A run's output is what lies there now: nothing is refused.
+func (s *Service) Settle(ctx context.Context, w Place, uri string) (string, error) {
+	at, err := s.Locate(ctx, w, uri)
+	if err != nil {
+		return "", err
+	}
+	store := "workspaceblobstore"
+	switch at.Container {
+	case w.DatastoreContainer():
+	case w.ArtifactContainer():
+		store = "workspaceartifactstore"
+	default:
+		return uri, nil // a place that somebody chose for the output, by its own address
+	}
+	all, err := s.Files.List(ctx, at.Key())
+	if err != nil {
+		return "", err
+	}
+	if !slices.ContainsFunc(all, func(b Blob) bool { return b.Key == at.Key() || strings.HasPrefix(b.Key, at.Key()+"/") }) {
+		return "", fault.Coded(fault.NotFound, "OutputNotFound", uri,
+			"There are no files at %q of the datastore %s. A job's files are there once it has ended.", at.Path, store)
+	}
+	id := strings.Split(strings.Trim(w.ID, "/"), "/") // subscriptions S resourceGroups G providers P workspaces W
+	long := "azureml://subscriptions/" + id[1] + "/resourcegroups/" + id[3] + "/workspaces/" + id[len(id)-1] + "/datastores/" + store + "/paths/" + at.Path
+	if at.Folder {
+		long += "/"
+	}
+	return long, nil
 }
