@@ -469,6 +469,16 @@ func TestEnvironmentsKeepNumbersThatNoFloatHolds(t *testing.T) {
 	if list, _, err := s.Versions(t.Context(), place, "env", ""); err != nil || len(list) != 1 {
 		t.Errorf("versions: %v, %v", list, err)
 	}
+	props := map[string]any{"image": "x", "odd": json.Number("-1e999")}
+	if _, _, err := s.PutVersion(t.Context(), me, place, assets.Environments, "arm", "1", props); err != nil {
+		t.Fatalf("put by ARM: %v", err)
+	}
+	if _, _, err := s.PutName(t.Context(), me, place, assets.Environments, "arm", map[string]any{"odd": json.Number("-1e999")}); err != nil {
+		t.Fatalf("put the name by ARM: %v", err)
+	}
+	if list, _, err := s.Environments(t.Context(), place, ""); err != nil || len(list) != 2 {
+		t.Errorf("list: %v, %v", list, err)
+	}
 }
 
 func TestEnvironmentsOfRunsAreKept(t *testing.T) {

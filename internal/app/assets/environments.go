@@ -268,7 +268,7 @@ func (s *Service) Environments(ctx context.Context, w Place, after string) ([]ma
 	out := []map[string]any{}
 	for _, r := range page.Records {
 		var h head
-		if err := json.Unmarshal(r.Row.(row.Document).Body, &h); err != nil {
+		if err := decode(r, &h); err != nil {
 			return nil, "", fmt.Errorf("read environments: %w", err)
 		}
 		if h.Version == "" || h.ARM != nil && h.ARM.Anonymous {
