@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"maps"
 	"net/http"
 	"strings"
@@ -132,7 +133,29 @@ func (s JobServices) environment(ctx context.Context, ws jobs.Workspace, id stri
 		variables[k] = v
 	}
 	in.Variables = variables
-	return nil
+	return ran(ws, env, in)
+}
+
+// ran writes into a job's definition which version of its environment it runs:
+// "the newest" says nothing once there is a newer one.
+func ran(ws jobs.Workspace, env map[string]any, in *jobs.Submission) error {
+	name, _ := env["name"].(string)
+	version, _ := env["version"].(string)
+	if name == "" || version == "" {
+		return nil
+	}
+	definition := map[string]json.RawMessage{}
+	if err := json.Unmarshal(in.Definition, &definition); err != nil {
+		return fmt.Errorf("read the definition of a job: %w", err)
+	}
+	id, err := json.Marshal(ws.ID + "/environments/" + name + "/versions/" + version)
+	if err != nil {
+		return err
+	}
+	maps.DeleteFunc(definition, func(k string, _ json.RawMessage) bool { return strings.EqualFold(k, "environmentId") })
+	definition["environmentId"] = id
+	in.Definition, err = json.Marshal(definition)
+	return err
 }
 
 // delete removes a job that has ended; one that is not there is no error.

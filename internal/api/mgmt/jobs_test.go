@@ -2,6 +2,7 @@ package mgmt_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"log/slog"
 	"net/http/httptest"
 	"strings"
@@ -184,6 +185,25 @@ func TestJobWithRegisteredEnvironment(t *testing.T) {
 	var task queue.Task
 	if err := json.Unmarshal(w.store.Rows(row.Task)[0].(row.Document).Body, &task); err != nil || task.Environment.Python != "3.10" || len(task.Environment.Pip) != 1 {
 		t.Errorf("task: %+v, %v", task, err)
+	}
+}
+
+func TestJobSaysWhichVersionOfItsEnvironmentRan(t *testing.T) {
+	t.Parallel()
+	w := newJobWorld(t)
+	place := assets.Place{ID: jobsWS, GUID: "22222222-2222-2222-2222-222222222222"}
+	for _, pip := range []string{"six", "numpy"} {
+		if _, err := w.assets.Register(t.Context(), access.Principal{}, place, "e", "", map[string]any{"python": map[string]any{"condaDependencies": map[string]any{"dependencies": []any{map[string]any{"pip": []any{pip}}}}}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i, id := range []string{"azureml:e@latest", "azureml:e", "azureml:E:2", jobsWS + "/environments/e/versions/2"} {
+		path := fmt.Sprintf("/jobs/j%d", i)
+		w.call(201, "PUT", path, strings.Replace(commandJob, `"tags"`, `"EnvironmentID":"`+id+`","tags"`, 1))
+		props, _ := w.call(200, "GET", path, "")["properties"].(map[string]any)
+		if got, want := props["environmentId"], jobsWS+"/environments/e/versions/2"; got != want || props["EnvironmentID"] != nil {
+			t.Errorf("%s: environmentId is %v, want %v; %v", id, got, want, props["EnvironmentID"])
+		}
 	}
 }
 
