@@ -111,7 +111,7 @@ assert ml.jobs.get(long.name).status == "Canceled"
 limited = command(code="./src", command="sleep 600", environment="plain@latest", compute="cpu")
 limited.set_limits(timeout=2)
 limited = ml.jobs.create_or_update(limited)
-stream(limited.name)
+assert "longer than its limit" in stream(limited.name), "the stream says why it ended"
 assert ml.jobs.get(limited.name).status == "Canceled", "a job is cancelled after its time"
 
 # Lists: all of them, the active ones, those of a tag.

@@ -315,6 +315,20 @@ func TestListingsAreLists(t *testing.T) {
 	w.call(400, "POST", "/history/v1.0{WS}/experiments/x/runs:query", `{"top":-1}`)
 }
 
+func TestARunPastItsTimeLimitSaysSo(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.submit("x_1")
+	w.status("x_1", queue.Canceled, func(s *queue.Status) {
+		s.Failure = queue.Failure{Code: "JobTimeout", Message: "It ran longer than its limit of 2s."}
+		s.Ended = w.now()
+	})
+	d := w.call(200, "GET", "/history/v1.0{WS}/experiments/x/runs/x_1/details", "")
+	if got := fmt.Sprint(d["warnings"]); got != "[map[message:It ran longer than its limit of 2s. source:service]]" {
+		t.Errorf("warnings: %s", got)
+	}
+}
+
 func TestFailedRunSaysWhy(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

@@ -72,9 +72,14 @@ func failure(j *jobs.Job) any {
 	return object{"error": inner, "time": stamp(j.Status.Ended)}
 }
 
-// warnings are what the run's processes reported, after what its nodes do without.
+// warnings are what the run's processes reported, after what its nodes do without
+// and why it was stopped: SDKs show a run's error only where it failed, and Azure
+// calls one that ran past its time limit canceled.
 func warnings(j *jobs.Job) any {
-	out := make([]object, 0, len(j.Status.Notes)+len(j.Warnings))
+	out := make([]object, 0, 1+len(j.Status.Notes)+len(j.Warnings))
+	if f := j.Status.Failure; f.Code == "JobTimeout" {
+		out = append(out, object{"source": "service", "message": f.Message})
+	}
 	for _, n := range j.Status.Notes {
 		out = append(out, object{"source": "node", "message": n})
 	}
