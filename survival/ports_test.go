@@ -1,7 +1,9 @@
 package survival_test
 
 import (
+	"net"
 	"net/url"
+	"os/exec"
 	"strconv"
 	"strings"
 	"testing"
@@ -49,5 +51,21 @@ func TestPorts(t *testing.T) {
 		if got := testkit.Listening(pid); len(got) > 0 {
 			t.Errorf("process %d (%s) listens on %v", pid, line, got)
 		}
+	}
+}
+
+// TestATakenPort starts a server where somebody else listens.
+func TestATakenPort(t *testing.T) {
+	t.Parallel()
+	var taken net.ListenConfig
+	l, err := taken.Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	at := l.Addr().String()
+	out, err := exec.CommandContext(t.Context(), testkit.Binary(t), "serve", "--data", t.TempDir(), "--listen", at).CombinedOutput()
+	if err == nil || !strings.Contains(string(out), at+": choose another address with --listen") {
+		t.Errorf("serve on %s: %v\n%s", at, err, out)
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"syscall"
 	"time"
 
 	"crypto/tls"
@@ -57,6 +58,9 @@ func logger(level string) *slog.Logger {
 func (s *server) run(ctx context.Context) error {
 	listener, err := net.Listen("tcp", s.conf.Listen)
 	if err != nil {
+		if errors.Is(err, syscall.EADDRINUSE) {
+			return fmt.Errorf("another program listens on %s: choose another address with --listen (127.0.0.1:0 takes any free port)", s.conf.Listen)
+		}
 		return fmt.Errorf("listen: %w", err)
 	}
 	defer listener.Close()
