@@ -45,6 +45,7 @@ func TestTable(t *testing.T) {
 		{"cost", func() []line { return []line{cost(t, s)} }},
 		{"drain2", func() []line { return drain(t, s, 2) }},
 		{"drain64", func() []line { return drain(t, s, 64) }},
+		{"writes", func() []line { return writes(t) }},
 		{"blobs", func() []line { return blobs(t, s) }},
 		{"api", func() []line { return api(t) }},
 	} {
