@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
-	"slices"
 	"strings"
 	"time"
 
@@ -277,12 +276,14 @@ func (w *wanted) priority() error {
 }
 
 func unknownSize(typed string) error {
-	near := quota.Like(typed, 8)
-	if best := quota.Nearest(typed); best != "" { // a slip of the pen
-		near = append([]string{best}, slices.DeleteFunc(near, func(n string) bool { return n == best })...)
+	hint := ""
+	if near := quota.Nearest(typed); near != "" {
+		hint = " Did you mean " + near + "?"
 	}
-	return fault.Coded(fault.Invalid, "InvalidPropertyValue", "properties.properties.vmSize",
-		"The specified value %.64s for property Cluster.Properties.VMSize is not a supported VM size. Did you mean one of %s? 'ebb compute list-sizes' and 'az ml compute list-sizes' list all.", typed, strings.Join(near, ", "))
+	e := fault.Coded(fault.Invalid, "InvalidPropertyValue", "properties.properties.vmSize",
+		"The specified value %.64s for property Cluster.Properties.VMSize is not a supported VM size.%s See additional details for supported VM sizes.", typed, hint)
+	e.Details = []fault.Detail{{Code: "SupportedVMSizes", Msg: quota.SupportedList()}}
+	return e
 }
 
 // scale checks scaleSettings.

@@ -313,7 +313,7 @@ func TestUnknownSizeNamesTheSizes(t *testing.T) {
 	w := newWorld(t)
 	_, err := w.put("abc", body(`"vmSize":"Standard_D2_2",`))
 	e, ok := errors.AsType[*fault.Error](err)
-	if !ok || e.Code != "InvalidPropertyValue" || !strings.Contains(e.Msg, "Did you mean one of STANDARD_D2_V2, ") || !strings.Contains(e.Msg, "list-sizes") || len(e.Msg) > 500 || len(e.Details) != 0 {
+	if !ok || e.Code != "InvalidPropertyValue" || !strings.Contains(e.Msg, "STANDARD_D2_V2") || len(e.Details) != 1 || e.Details[0].Code != "SupportedVMSizes" || !strings.Contains(e.Details[0].Msg, ",STANDARD_D2_V2,") {
 		t.Errorf("PUT with an unknown size: %v", err)
 	}
 }

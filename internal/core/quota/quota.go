@@ -6,7 +6,6 @@
 package quota
 
 import (
-	"cmp"
 	_ "embed" // sizes.csv
 	"fmt"
 	"slices"
@@ -113,6 +112,15 @@ func Sizes() []Machine {
 	return slices.DeleteFunc(slices.Clone(sizes().all), func(m Machine) bool { return m.Retired != "" })
 }
 
+// SupportedList is the list in the error for an unknown size, as Azure words it.
+func SupportedList() string {
+	var names []string
+	for _, m := range Sizes() {
+		names = append(names, m.Canonical())
+	}
+	return strings.Join(names, ",")
+}
+
 // Nearest returns the offered size whose name differs least from what was typed; empty
 // when none is near enough to be meant.
 func Nearest(name string) string {
@@ -132,33 +140,6 @@ func Nearest(name string) string {
 		}
 	}
 	return best
-}
-
-// Like returns the offered sizes whose names are most like what was typed, the most
-// alike first: those that begin as it does, then those that differ least.
-func Like(name string, most int) []string {
-	typed := strings.TrimPrefix(strings.ToUpper(strings.TrimSpace(name)), "STANDARD_")
-	typed = typed[:min(len(typed), 64)]
-	type guess struct {
-		name       string
-		same, away int
-	}
-	var all []guess
-	for _, m := range Sizes() {
-		full := m.Canonical()
-		short := strings.TrimPrefix(full, "STANDARD_")
-		same := 0
-		for same < min(len(typed), len(short)) && typed[same] == short[same] && (typed[same] < '0' || typed[same] > '9') {
-			same++ // the letters of the series
-		}
-		all = append(all, guess{full, same, distance(typed, short)})
-	}
-	slices.SortStableFunc(all, func(a, b guess) int { return cmp.Or(b.same-a.same, a.away-b.away) })
-	var names []string
-	for _, g := range all[:min(most, len(all))] {
-		names = append(names, g.name)
-	}
-	return names
 }
 
 // distance is Levenshtein's: the fewest letters to add, drop or change.
