@@ -24,7 +24,8 @@ cpu = ComputeTarget.create(ws, "cpu-cluster", AmlCompute.provisioning_configurat
 cpu.wait_for_completion(show_output=True)
 import os
 os.makedirs("src", exist_ok=True)
-open("src/train.py", "w").write("print('trained')")
+# SDK v1 prints nothing of a job that is over before its first look
+open("src/train.py", "w").write("import time; print('trained', flush=True); time.sleep(6)")
 env = Environment("plain")
 env.python.user_managed_dependencies = True
 run = Experiment(ws, "readme").submit(ScriptRunConfig("src", script="train.py", compute_target=cpu, environment=env))

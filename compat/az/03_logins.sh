@@ -6,6 +6,7 @@ export AZURE_CORE_COLLECT_TELEMETRY=no AZURE_CORE_LOGIN_EXPERIENCE_V2=off
 
 # device logs in by a code, which somebody approves in the way of $1.
 device() {
+  : >err # there at once, and without the code of before
   az login --use-device-code --query "[0].user.type" -o tsv >out 2>err &
   for _ in $(seq 100); do
     code=$(sed -n 's/.*ebb device approve \([A-Z]*\).*/\1/p' err)
