@@ -33,8 +33,12 @@ func (s *Server) Flash(d time.Duration) error {
 	return nil
 }
 
-// Move makes the next start listen on another port.
-func (s *Server) Move() { s.listen = "127.0.0.1:0" }
+// Move makes the next start listen on another port, which is kept for it as
+// long as the test lasts.
+func (s *Server) Move() {
+	s.t.Helper()
+	s.listen = ReservePort(s.t).Address
+}
 
 // Agents returns the process ids of the nodes' living agents, by node.
 func (s *Server) Agents() map[string]int { return s.holders("nodes/*/lock") }

@@ -1,4 +1,4 @@
-// Package testkit boots real servers for tests: the built binary, on port 0, in
+// Package testkit boots real servers for tests: the built binary, on a port and in
 // a folder of its own, with everything it started gone when the test ends.
 // Start at [Serve].
 package testkit
@@ -97,7 +97,8 @@ func Serve(t testing.TB, opts ...Option) *Server {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &Server{Dir: dir, ClientFile: filepath.Join(dir, "client.json"), t: t, bin: Binary(t), listen: "127.0.0.1:0"}
+	s := &Server{Dir: dir, ClientFile: filepath.Join(dir, "client.json"), t: t, bin: Binary(t)}
+	s.Move()
 	for _, o := range opts {
 		o(s)
 	}
@@ -147,7 +148,6 @@ func (s *Server) TryStart() error {
 			return fmt.Errorf("the server did not get ready: %q\n%s", line, s.LogTail(20))
 		}
 		s.cmd, s.ended, s.URL = cmd, ended, url
-		s.listen = strings.TrimPrefix(url, "https://")
 		return nil
 	case <-time.After(60 * time.Second):
 		_ = cmd.Process.Kill()
