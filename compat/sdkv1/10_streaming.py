@@ -1,4 +1,5 @@
-"""Lines are shown while the job runs, each once, however many; and why a run waits is said."""
+"""Lines are shown while the job runs, each once, however many, and when it is over; and why a run waits is said."""
+import contextlib
 import io
 import pathlib
 import re
@@ -72,3 +73,16 @@ deadline = time.time() + 20
 while second.get_status() != "Canceled":
     assert time.time() < deadline, second.get_status()
     time.sleep(0.2)
+
+# A job of an instant is over before anybody looks: its log is shown all the same.
+(src / "short.py").write_text("print('over in no time')\n")
+short = Experiment(ws, "streaming").submit(ScriptRunConfig(source_directory=str(src), script="short.py", compute_target=cluster, environment=env))
+deadline = time.time() + 60
+while [r.status for r in Experiment(ws, "streaming").get_runs() if r.id == short.id] != ["Completed"]:
+    assert time.time() < deadline, "the short job does not end"
+    time.sleep(0.2)
+out = io.StringIO()
+with contextlib.redirect_stdout(out):
+    details = short.wait_for_completion(show_output=True)
+assert "\nover in no time\n" in out.getvalue(), out.getvalue()
+assert details["status"] == short.get_status() == "Completed", details

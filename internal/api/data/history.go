@@ -266,6 +266,7 @@ func (h *server) getRun(_ http.ResponseWriter, r *request) (int, any, error) {
 	if err != nil {
 		return 0, nil, err
 	}
+	h.sawEnd(r, j)
 	return http.StatusOK, r.runDTO(j), nil
 }
 

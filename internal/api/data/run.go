@@ -2,7 +2,6 @@ package data
 
 import (
 	"fmt"
-	"net/http"
 	"net/url"
 	"strings"
 
@@ -89,22 +88,22 @@ func warnings(j *jobs.Job) any {
 	return out
 }
 
-// getDetails shows what get_details and wait_for_completion read. logFiles must
-// be an object, also when it is empty.
-func (h *server) getDetails(_ http.ResponseWriter, r *request) (int, any, error) {
+// details is a run as its details show it. logFiles must be an object, also when
+// it is empty.
+func (h *server) details(r *request) (*jobs.Job, object, error) {
 	j, err := h.run(r)
 	if err != nil {
-		return 0, nil, err
+		return nil, nil, err
 	}
 	names, err := h.logNames(r.Context(), r.w, j.Run)
 	if err != nil {
-		return 0, nil, err
+		return nil, nil, err
 	}
 	files := map[string]string{}
 	for _, name := range names {
 		files[name] = h.logURL(r, j, name)
 	}
-	return http.StatusOK, object{
+	return j, object{
 		"runId": j.Name, "target": nullable(j.Target), "status": j.State(), "startTimeUtc": stamp(j.Status.Started), "endTimeUtc": stamp(j.Status.Ended),
 		"properties": none(j.Properties), "inputDatasets": []any{}, "outputDatasets": []any{}, "services": object{},
 		"runDefinition": raw(j.Definition), "logFiles": files, "error": failure(j), "warnings": warnings(j),
