@@ -33,6 +33,7 @@ type request struct {
 type op struct {
 	columns      // of a drop: kind and id only
 	put     bool //
+	only    bool // the condition is all
 	cond    row.Condition
 	hotRow  row.Row // a put of a hot kind: our own copy
 }
@@ -63,7 +64,7 @@ func (s *Store) Commit(ctx context.Context, changes ...row.Change) (rev int64, e
 // encodeChange works in the caller's goroutine, so that the writer has less to do.
 func encodeChange(c row.Change) (op, error) {
 	if c.Put == nil {
-		return op{columns: columns{kind: c.Drop.Kind, id: c.Drop.ID}, cond: c.If}, nil
+		return op{columns: columns{kind: c.Drop.Kind, id: c.Drop.ID}, cond: c.If, only: c.Only}, nil
 	}
 	cols, err := encode(c.Put)
 	if err != nil {
@@ -347,6 +348,9 @@ func Unmet(c row.Condition, rev int64) string {
 }
 
 func (w *writer) apply(ctx context.Context, r *request, o op, rev int64) error {
+	if o.only {
+		return nil
+	}
 	if !o.put {
 		if _, err := w.stmts.drop.ExecContext(ctx, o.kind, o.id); err != nil {
 			return err

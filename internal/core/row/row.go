@@ -101,6 +101,7 @@ type Change struct {
 	Put  Row       // nil: Drop is removed
 	Drop Key       // removing what is not there is no error
 	If   Condition // zero: always
+	Only bool      // nothing is put or dropped: the condition on the row at Drop is all
 }
 
 // Condition is what must be true of the row's revision for a change to happen.
@@ -122,6 +123,13 @@ func Update(r Row, rev int64) Change { return Change{Put: r, If: Condition{Rev: 
 
 // Drop returns the change that removes the row at k.
 func Drop(k Key) Change { return Change{Drop: k} }
+
+// Need returns the change that changes nothing: there must be a row at k, or all
+// that is committed with it is refused.
+func Need(k Key) Change { return Change{Drop: k, If: Condition{Exists: true}, Only: true} }
+
+// Same returns the change that changes nothing: the row at k must have revision rev.
+func Same(k Key, rev int64) Change { return Change{Drop: k, If: Condition{Rev: rev}, Only: true} }
 
 // Record is a row as it was read.
 type Record struct {

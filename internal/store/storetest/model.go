@@ -98,6 +98,7 @@ func (m *Model) Commit(ctx context.Context, changes ...row.Change) (int64, error
 		}
 	}
 	m.rev++
+	changes = slices.DeleteFunc(slices.Clone(changes), func(c row.Change) bool { return c.Only })
 	fold := slices.Clone(changes)
 	for _, c := range changes {
 		if c.Put == nil {

@@ -112,6 +112,10 @@ func conditionsHold(t *testing.T, s Store) {
 		"put that must exist":         {row.Change{Put: gone, If: row.Condition{Exists: true}}, false},
 		"drop of another revision":    {row.Change{Drop: there.Key(), If: row.Condition{Rev: rev + 1}}, false},
 		"drop that must exist":        {row.Change{Drop: gone.Key(), If: row.Condition{Exists: true}}, false},
+		"need of what is not there":   {row.Need(gone.Key()), false},
+		"need of another revision":    {row.Same(there.Key(), rev+1), false},
+		"need of what is there":       {row.Need(there.Key()), true},
+		"need of its revision":        {row.Same(there.Key(), rev), true},
 		"plain drop of nothing":       {row.Drop(gone.Key()), true},
 	} {
 		_, err := s.Commit(t.Context(), row.Put(other), tt.change)
@@ -120,6 +124,9 @@ func conditionsHold(t *testing.T, s Store) {
 				t.Errorf("%s: %v", name, err)
 			}
 			commit(t, s, row.Drop(other.Key()))
+			if got, err := s.Get(t.Context(), there.Key()); err != nil || got.Rev != rev {
+				t.Errorf("%s: the row that was only looked at is now %+v, %v", name, got, err)
+			}
 			continue
 		}
 		f, _ := errors.AsType[*fault.Error](err)
@@ -391,8 +398,11 @@ func drawChange(t *rapid.T) row.Change {
 	}
 	r := rapid.SampledFrom(rows).Draw(t, "row")
 	cond := rapid.SampledFrom([]row.Condition{{}, {}, {}, {}, {Absent: true}, {Exists: true}, {Rev: int64(n)}}).Draw(t, "condition")
-	if rapid.IntRange(0, 4).Draw(t, "verb") == 0 {
+	switch rapid.IntRange(0, 5).Draw(t, "verb") {
+	case 0:
 		return row.Change{Drop: r.Key(), If: cond}
+	case 1:
+		return row.Change{Drop: r.Key(), If: cond, Only: true}
 	}
 	return row.Change{Put: r, If: cond}
 }
