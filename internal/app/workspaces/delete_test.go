@@ -16,6 +16,7 @@ import (
 	"github.com/ebb-compute/ebb/internal/core/operation"
 	"github.com/ebb-compute/ebb/internal/core/queue"
 	"github.com/ebb-compute/ebb/internal/core/row"
+	"github.com/ebb-compute/ebb/internal/fault"
 )
 
 // forgotten counts the workspaces whose files were removed.
@@ -159,6 +160,46 @@ func TestStrays(t *testing.T) {
 	}
 	if rows := st.Rows(row.Cluster); len(rows) != 1 || rows[0].(fleet.Cluster).Deleting {
 		t.Errorf("the new workspace's cluster is %v", rows)
+	}
+}
+
+// TestAWorkspaceIsNeverInNoGroup: a PUT that has seen its group alive is committed
+// when the group is marked, or gone.
+func TestAWorkspaceIsNeverInNoGroup(t *testing.T) {
+	t.Parallel()
+	for name, sweeps := range map[string]bool{"marked": false, "gone": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s, st, c := seeded(t)
+			owner := access.Principal{ID: c.ObjectID, Kind: access.Application}
+			group := "/subscriptions/" + c.SubscriptionID + "/resourceGroups/late"
+			if _, _, err := s.PutGroup(t.Context(), owner, c.SubscriptionID, "late", map[string]any{"location": "westus2"}); err != nil {
+				t.Fatal(err)
+			}
+			st.Before = func(changes []row.Change) error {
+				st.Before = nil
+				if _, err := s.DeleteGroup(t.Context(), owner, c.SubscriptionID, "late"); err != nil {
+					return err
+				}
+				if !sweeps {
+					return nil
+				}
+				_, err := s.Sweep(t.Context())
+				return err
+			}
+			id := group + "/providers/Microsoft.MachineLearningServices/workspaces/wide"
+			_, err := s.Put(t.Context(), owner, workspaces.Request{ID: id, Body: map[string]any{"location": "westus2"}})
+			want := fault.Conflict
+			if sweeps {
+				want = fault.NotFound
+			}
+			if fault.KindOf(err) != want {
+				t.Errorf("Put into a group that is %s: %v, want %v", name, err, want)
+			}
+			if n := len(st.Rows(row.Workspace)); n != 1 {
+				t.Errorf("%d workspaces, want the first one only", n)
+			}
+		})
 	}
 }
 

@@ -130,14 +130,14 @@ func (s *Service) writeOnce(ctx context.Context, p access.Principal, id armid.ID
 			return Result{}, fault.Coded(fault.Invalid, "InvalidResourceName", id.Name(), "%s.", sentence(err))
 		}
 	}
-	next, err := s.canonical(ctx, p, id, body, have.Body)
+	next, group, err := s.canonical(ctx, p, id, body, have.Body)
 	if err != nil {
 		return Result{}, err
 	}
-	return s.save(ctx, p, id, next, have, exists)
+	return s.save(ctx, p, id, next, have, exists, group)
 }
 
-func (s *Service) save(ctx context.Context, p access.Principal, id armid.ID, next map[string]any, have Document, exists bool) (Result, error) {
+func (s *Service) save(ctx context.Context, p access.Principal, id armid.ID, next map[string]any, have Document, exists bool, group int64) (Result, error) {
 	tenant, err := s.Tenant(ctx)
 	if err != nil {
 		return Result{}, err
@@ -161,7 +161,10 @@ func (s *Service) save(ctx context.Context, p access.Principal, id armid.ID, nex
 		}
 		changes = append(changes, row.Update(doc, have.Rev), s.event(p, doc.ID, "updated", "Asked for by "+p.Name+"."))
 	} else {
-		changes = append(changes, row.Create(doc), s.event(p, doc.ID, "created", "Asked for by "+p.Name+"."))
+		// As the group was when it was looked at: one that is being deleted would
+		// leave the workspace behind, in no group.
+		changes = append(changes, row.Same(row.Key{Kind: row.ResourceGroup, ID: doc.Parent}, group), row.Create(doc),
+			s.event(p, doc.ID, "created", "Asked for by "+p.Name+"."))
 	}
 	rev, err := s.Store.Commit(ctx, changes...)
 	if err != nil {
@@ -170,14 +173,15 @@ func (s *Service) save(ctx context.Context, p access.Principal, id armid.ID, nex
 	return Result{Document{next, rev, p.ID}, op}, nil
 }
 
-// canonical checks a body and returns the resource as it is kept.
-func (s *Service) canonical(ctx context.Context, p access.Principal, id armid.ID, body, have map[string]any) (map[string]any, error) {
+// canonical checks a body and returns the resource as it is kept, and
+// the revision of its group.
+func (s *Service) canonical(ctx context.Context, p access.Principal, id armid.ID, body, have map[string]any) (_ map[string]any, groupRev int64, err error) {
 	group, err := s.group(ctx, id.Subscription, id.Group)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	if state(group.Body) == string(operation.Deleting) {
-		return nil, beingDeleted("resource group", id.Group)
+		return nil, 0, beingDeleted("resource group", id.Group)
 	}
 	parent, _ := group.Body["id"].(string) // as the group was typed first
 	region, _ := have["location"].(string)
@@ -186,25 +190,25 @@ func (s *Service) canonical(ctx context.Context, p access.Principal, id armid.ID
 		out["id"], out["name"] = have["id"], have["name"]
 	}
 	if out["location"], err = place(body["location"], region, armid.WorkspaceType, id.Name()); err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	if out["tags"], err = CheckTags(body["tags"]); err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	if out["kind"], err = kindOf(body["kind"]); err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	if out["sku"], err = skuOf(body); err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	if out["identity"], err = s.identity(ctx, body, have); err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	if out["properties"], err = s.properties(ctx, id, body, have); err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	out["systemData"] = s.systemData(p, have)
-	return out, nil
+	return out, group.Rev, nil
 }
 
 func kindOf(v any) (string, error) {
