@@ -131,14 +131,23 @@ func newID() string { return uuid.NewString() }
 
 func (s *server) services() {
 	files := data.Store{Blobs: s.blobs}
+	rows := held{s.store}
 	s.workspaces = &workspaces.Service{Store: s.store, Now: s.clock.Now, NewID: newID, Log: s.log, Files: prunable{s.blobs}}
-	s.authorization = &authorization.Service{Store: s.store, Now: s.clock.Now, NewID: newID}
-	s.resources = &resources.Service{Store: s.store, Groups: s.workspaces, Now: s.clock.Now, NewID: newID}
-	s.computes = &computes.Service{Store: s.store, Workspaces: s.workspaces, Now: s.clock.Now, NewID: newID, Log: s.log}
-	s.deployments = &deployments.Service{Store: s.store, Scopes: s.workspaces, Secrets: s.keys, Now: s.clock.Now, NewID: newID, Log: s.log}
-	s.jobs = &jobs.Service{Store: s.store, Now: s.clock.Now, NewID: newID, Log: s.log}
+	s.authorization = &authorization.Service{Store: rows, Now: s.clock.Now, NewID: newID}
+	s.resources = &resources.Service{Store: rows, Groups: s.workspaces, Now: s.clock.Now, NewID: newID}
+	s.computes = &computes.Service{Store: rows, Workspaces: s.workspaces, Now: s.clock.Now, NewID: newID, Log: s.log}
+	s.deployments = &deployments.Service{Store: rows, Scopes: s.workspaces, Secrets: s.keys, Now: s.clock.Now, NewID: newID, Log: s.log}
+	s.jobs = &jobs.Service{Store: rows, Now: s.clock.Now, NewID: newID, Log: s.log}
 	s.accounts = &accounts.Service{Store: s.store, Workspaces: s.workspaces, Deriver: s.keys, Now: s.clock.Now}
-	s.assets = &assets.Service{Store: s.store, Files: files, Secrets: s.keys, Now: s.clock.Now, NewID: newID}
+	s.assets = &assets.Service{Store: rows, Files: files, Secrets: s.keys, Now: s.clock.Now, NewID: newID}
+}
+
+// held is the store for those who write into workspaces and groups: what these are
+// not there for any more is refused.
+type held struct{ *store.Store }
+
+func (h held) Commit(ctx context.Context, changes ...row.Change) (int64, error) {
+	return workspaces.Commit(ctx, h.Store, changes...)
 }
 
 // engine is this machine.
