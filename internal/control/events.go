@@ -95,9 +95,10 @@ func (m *Machine) Connected(now time.Time, id int64, h nodeproto.Hello) {
 
 // admit says whether an agent may speak for the node it names.
 func (m *Machine) admit(h nodeproto.Hello) (fleet.Node, error) {
+	words := nodeproto.Refusal(h.Version)
 	switch {
-	case h.Version != nodeproto.Version:
-		return fleet.Node{}, fault.New(fault.Unsupported, h.Node, "The agent speaks version %d of the node protocol, and this server version %d.", h.Version, nodeproto.Version)
+	case words != "":
+		return fleet.Node{}, fault.New(fault.Unsupported, h.Node, "%s", words)
 	case h.Installation != m.cfg.Installation:
 		return fleet.Node{}, fault.New(fault.Forbidden, h.Node, "The node belongs to another installation.")
 	case m.started.IsZero():

@@ -22,7 +22,7 @@
 //	GET  execs/{id}    a WebSocket for one [Exec], asked for by a [Message]
 //
 // A request whose fence is not the run's newest is answered 410: the attempt is
-// over, whatever the agent believes.
+// over, whatever the agent believes. How any of this may change: [Version].
 package nodeproto
 
 import (
@@ -30,9 +30,6 @@ import (
 
 	"github.com/ebb-compute/ebb/internal/core/queue"
 )
-
-// Version of the protocol. A server serves this one and the one before.
-const Version = 1
 
 // Path under which a server answers agents.
 const Path = "/ebb/nodes/v1/"

@@ -1,0 +1,4 @@
+package nodeproto
+
+// RefusalOf is Refusal with other versions.
+var RefusalOf = refusal
