@@ -39,7 +39,7 @@ var arrows = []struct {
 	{"internal/api/data/", []string{"internal/api/arm/", "internal/app/", "internal/blob/", "internal/core/", "internal/fault/", "internal/token/"}},
 	{"internal/api/nodes/", []string{"internal/api/arm/", "internal/app/", "internal/blob/", "internal/core/", "internal/fault/", "internal/token/", "internal/nodeproto/"}}, // logs and outputs arrive here
 	{"internal/api/", []string{"internal/api/arm/", "internal/app/", "internal/core/", "internal/fault/", "internal/token/", "internal/nodeproto/"}},
-	{"internal/cli/", []string{"client/", "internal/cli/"}},
+	{"internal/cli/", []string{"client/", "internal/cli/", "internal/core/near/"}},
 	{"internal/testkit/", []string{""}},
 	{"client/", nil},
 	{"compat/", []string{"client/", "internal/testkit/"}},

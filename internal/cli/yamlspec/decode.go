@@ -10,7 +10,7 @@ import (
 
 	"gopkg.in/yaml.v3"
 
-	"github.com/ebb-compute/ebb/internal/cli/near"
+	"github.com/ebb-compute/ebb/internal/core/near"
 )
 
 // Decoder is a field of more than one form, which reads itself.

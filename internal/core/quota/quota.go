@@ -14,6 +14,7 @@ import (
 	"sync"
 
 	"github.com/ebb-compute/ebb/internal/core/fleet"
+	"github.com/ebb-compute/ebb/internal/core/near"
 )
 
 // Machine is one size: what it has, what it costs, whether Azure still offers it.
@@ -134,33 +135,12 @@ func Nearest(name string) string {
 			continue
 		}
 		full := m.Canonical()
-		d := min(distance(typed, full), distance(typed, strings.TrimPrefix(full, "STANDARD_")))
+		d := min(near.Edits(typed, full), near.Edits(typed, strings.TrimPrefix(full, "STANDARD_")))
 		if d < least {
 			best, least = full, d
 		}
 	}
 	return best
-}
-
-// distance is Levenshtein's: the fewest letters to add, drop or change.
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := diagonal
-			if a[i] != b[j] {
-				cost++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(cost, row[j]+1, row[j+1]+1)
-		}
-	}
-	return row[len(b)]
 }
 
 // Families returns the name of every family, in order.

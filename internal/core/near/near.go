@@ -1,4 +1,5 @@
-// Package near finds which name somebody meant who wrote another.
+// Package near finds which name somebody meant who wrote another. The server and
+// the command line both ask it.
 package near
 
 import (
@@ -10,7 +11,7 @@ import (
 func Names(word string, names []string, n int) []string {
 	away := make(map[string]int, len(names))
 	for _, name := range names {
-		away[name] = edits(strings.ToLower(word), strings.ToLower(strings.TrimSpace(name)))
+		away[name] = Edits(strings.ToLower(word), strings.ToLower(strings.TrimSpace(name)))
 	}
 	names = slices.Clone(names)
 	slices.SortStableFunc(names, func(a, b string) int { return away[a] - away[b] })
@@ -25,14 +26,14 @@ func Meant(word string, names []string) (string, bool) {
 		most = 1
 	}
 	best := Names(word, names, 1)
-	if len(best) == 0 || edits(strings.ToLower(word), strings.ToLower(best[0])) > most {
+	if len(best) == 0 || Edits(strings.ToLower(word), strings.ToLower(best[0])) > most {
 		return "", false
 	}
 	return best[0], true
 }
 
-// edits counts the letters to put in, take out or change to make b of a.
-func edits(a, b string) int {
+// Edits counts the letters to put in, take out or change to make b of a.
+func Edits(a, b string) int {
 	row := make([]int, len(b)+1)
 	for j := range row {
 		row[j] = j

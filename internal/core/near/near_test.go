@@ -4,7 +4,7 @@ import (
 	"slices"
 	"testing"
 
-	"github.com/ebb-compute/ebb/internal/cli/near"
+	"github.com/ebb-compute/ebb/internal/core/near"
 )
 
 func TestMeant(t *testing.T) {
