@@ -1,9 +1,13 @@
 package survival_test
 
 import (
+	"errors"
+	"io/fs"
 	"net"
 	"net/url"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
@@ -54,7 +58,7 @@ func TestPorts(t *testing.T) {
 	}
 }
 
-// TestATakenPort starts a server where somebody else listens.
+// TestATakenPort starts a server where somebody else listens: nothing is made.
 func TestATakenPort(t *testing.T) {
 	t.Parallel()
 	var taken net.ListenConfig
@@ -64,8 +68,12 @@ func TestATakenPort(t *testing.T) {
 	}
 	defer l.Close()
 	at := l.Addr().String()
-	out, err := exec.CommandContext(t.Context(), testkit.Binary(t), "serve", "--data", t.TempDir(), "--listen", at).CombinedOutput()
+	data := filepath.Join(t.TempDir(), "data")
+	out, err := exec.CommandContext(t.Context(), testkit.Binary(t), "serve", "--data", data, "--listen", at).CombinedOutput()
 	if err == nil || !strings.Contains(string(out), at+": choose another address with --listen") {
 		t.Errorf("serve on %s: %v\n%s", at, err, out)
+	}
+	if _, err := os.Stat(data); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the data folder: %v", err)
 	}
 }

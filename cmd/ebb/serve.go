@@ -38,6 +38,11 @@ func serve(ctx context.Context, flags cli.ServeFlags) error {
 		return err
 	}
 	log := logger(conf.LogLevel)
+	listener, err := listen(conf.Listen)
+	if err != nil {
+		return err
+	}
+	defer listener.Close()
 	if err := os.MkdirAll(conf.Data, 0o700); err != nil {
 		return fmt.Errorf("make the data folder: %w", err)
 	}
@@ -45,7 +50,19 @@ func serve(ctx context.Context, flags cli.ServeFlags) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(s.run(ctx), s.close())
+	return errors.Join(s.run(ctx, listener), s.close())
+}
+
+// listen takes the address, before anything is made in the data folder.
+func listen(address string) (net.Listener, error) {
+	listener, err := net.Listen("tcp", address)
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return nil, fmt.Errorf("another program listens on %s: choose another address with --listen (127.0.0.1:0 takes any free port)", address)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("listen: %w", err)
+	}
+	return listener, nil
 }
 
 func logger(level string) *slog.Logger {
@@ -54,16 +71,8 @@ func logger(level string) *slog.Logger {
 	return slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: l}))
 }
 
-// run listens, says "ready", and serves until ctx ends.
-func (s *server) run(ctx context.Context) error {
-	listener, err := net.Listen("tcp", s.conf.Listen)
-	if err != nil {
-		if errors.Is(err, syscall.EADDRINUSE) {
-			return fmt.Errorf("another program listens on %s: choose another address with --listen (127.0.0.1:0 takes any free port)", s.conf.Listen)
-		}
-		return fmt.Errorf("listen: %w", err)
-	}
-	defer listener.Close()
+// run says "ready", and serves until ctx ends.
+func (s *server) run(ctx context.Context, listener net.Listener) error {
 	url := "https://" + reachable(listener.Addr().(*net.TCPAddr), s.conf.Listen)
 	handler, err := s.handler(ctx, url)
 	if err != nil {
