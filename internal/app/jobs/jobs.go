@@ -79,7 +79,7 @@ func segment(id string, i int) string {
 // Workspace returns the workspace with an ARM id, if p may touch it. A run may
 // touch only its own: another is not found, so that ids cannot be probed.
 func (s *Service) Workspace(ctx context.Context, p access.Principal, id string) (Workspace, error) {
-	missing := fault.Coded(fault.NotFound, "ResourceNotFound", id, "The workspace was not found.")
+	missing := fault.Coded(fault.NotFound, "ResourceNotFound", id, "The Resource '%s/%s' under resource group '%s' was not found.", armid.WorkspaceType, segment(id, 7), segment(id, 3))
 	if !p.May(id) {
 		return Workspace{}, missing
 	}
