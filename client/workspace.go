@@ -40,6 +40,22 @@ func (c *Client) Workspaces(ctx context.Context) iter.Seq2[Workspace, error] {
 	return all[Workspace](ctx, c, "/subscriptions/"+c.file.SubscriptionID+"/providers/Microsoft.MachineLearningServices/workspaces")
 }
 
+// Place is what workspaces are in: a resource group, or a subscription.
+type Place struct {
+	ID   string `json:"id"`
+	Name string `json:"name"` // a subscription has none but its id
+}
+
+// Groups yields the resource groups of the subscription.
+func (c *Client) Groups(ctx context.Context) iter.Seq2[Place, error] {
+	return all[Place](ctx, c, "/subscriptions/"+c.file.SubscriptionID+"/resourcegroups?api-version=2021-04-01")
+}
+
+// Subscriptions yields the subscriptions of the server.
+func (c *Client) Subscriptions(ctx context.Context) iter.Seq2[Place, error] {
+	return all[Place](ctx, c, "/subscriptions?api-version=2022-12-01")
+}
+
 // Size is a kind of machine.
 type Size struct {
 	Name        string  `json:"name"`

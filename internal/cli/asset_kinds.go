@@ -213,26 +213,19 @@ func readAsset(doc *yamlspec.Doc, into any, base *azml.Asset) error {
 	return nil
 }
 
+func assetName(got client.Asset) string { return got.Name }
+
 // assetNames completes names of a kind.
-func (a *app) assetNames(plural string) namer {
+func assetNames(plural string) namer {
 	return func(ctx context.Context, c *client.Client) ([]string, error) {
-		var names []string
-		for got, err := range c.Assets(plural).All(ctx, client.Active) {
-			if err != nil {
-				return nil, err
-			}
-			if names = append(names, got.Name); len(names) == 100 {
-				break
-			}
-		}
-		return names, nil
+		return namesOf(c.Assets(plural).All(ctx, client.Active), 100, assetName)
 	}
 }
 
 // assetRefs completes names as YAML refers to them.
-func (a *app) assetRefs(plural string) namer {
+func assetRefs(plural string) namer {
 	return func(ctx context.Context, c *client.Client) ([]string, error) {
-		names, err := a.assetNames(plural)(ctx, c)
+		names, err := assetNames(plural)(ctx, c)
 		for i, name := range names {
 			names[i] = "azureml:" + name + "@latest"
 		}

@@ -171,7 +171,7 @@ func (a *app) assetList(k *assetKind) *cobra.Command {
 	flags.IntVarP(&f.limit, "max-results", "r", 0, "to show at most (default all)")
 	flags.BoolVar(&f.archived, "archived-only", false, "those that are archived")
 	flags.BoolVar(&f.every, "include-archived", false, "those that are archived, too")
-	_ = cmd.RegisterFlagCompletionFunc("name", a.complete(a.assetNames(k.plural)))
+	_ = cmd.RegisterFlagCompletionFunc("name", a.complete(assetNames(k.plural)))
 	return cmd
 }
 
@@ -212,7 +212,7 @@ func (a *app) listAssets(ctx context.Context, k *assetKind, f *assetFlags) error
 
 // one registers the flags that name one version.
 func (f *assetFlags) one(a *app, k *assetKind, cmd *cobra.Command) {
-	a.nameFlag(cmd, &f.name, a.assetNames(k.plural))
+	a.nameFlag(cmd, &f.name, assetNames(k.plural))
 	cmd.Flags().StringVarP(&f.version, "version", "v", "", "its version (default the newest, where one is needed)")
 	cmd.Flags().StringVarP(&f.label, "label", "l", "", "latest, instead of a version")
 }
@@ -241,44 +241,29 @@ func (a *app) onAsset(cmd *cobra.Command, k *assetKind, f *assetFlags, args []st
 	if f.label != "" {
 		got, err := c.Assets(k.plural).Latest(ctx, name)
 		if err != nil {
-			return a.noAsset(ctx, c, k, name, "", err)
+			return noAsset(ctx, c, k, name, "", err)
 		}
 		version = got.Name
 	}
 	if err = do(ctx, c, name, version); client.IsNotFound(err) {
-		return a.noAsset(ctx, c, k, name, version, err)
+		return noAsset(ctx, c, k, name, version, err)
 	}
 	return err
 }
 
 // noAsset is the error for an asset that is not there, with those that are.
-func (a *app) noAsset(ctx context.Context, c *client.Client, k *assetKind, name, version string, was error) error {
-	var versions, names []string
+func noAsset(ctx context.Context, c *client.Client, k *assetKind, name, version string, was error) error {
 	if version != "" {
-		for got, err := range c.Assets(k.plural).Versions(ctx, name, client.Whole) {
-			if err != nil {
-				break
-			}
-			if versions = append(versions, got.Name); len(versions) == 10 {
-				break
-			}
+		versions, err := namesOf(c.Assets(k.plural).Versions(ctx, name, client.Whole), 10, assetName)
+		if err == nil && len(versions) > 0 {
+			return notFound{fmt.Errorf("%s %s has no version %s; there are: %s", k.word, name, version, strings.Join(versions, ", "))}
 		}
 	}
-	if len(versions) > 0 {
-		return notFound{fmt.Errorf("%s %s has no version %s; there are: %s", k.word, name, version, strings.Join(versions, ", "))}
+	names, err := assetNames(k.plural)(ctx, c)
+	if err != nil {
+		return was
 	}
-	for got, err := range c.Assets(k.plural).All(ctx, client.Active) {
-		if err != nil {
-			return was
-		}
-		if names = append(names, got.Name); len(names) == 10 {
-			break
-		}
-	}
-	if len(names) == 0 {
-		return notFound{fmt.Errorf("no %s named %s; there is none yet", k.word, name)}
-	}
-	return notFound{fmt.Errorf("no %s named %s; there are: %s", k.word, name, strings.Join(names, ", "))}
+	return noneNamed(k.word, name, names, "")
 }
 
 // version returns one version whole: that asked for, or the newest.

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"slices"
 	"strings"
 	"time"
 
@@ -140,6 +139,8 @@ put "ebb exec --" before the command that you would run against Azure.`,
 		_ = f.MarkHidden(name) // az's: taken, and no more to read
 	}
 	f.DurationVar(&a.patience, "patience", client.Patience, "how long to wait for a server that is being restarted")
+	_ = root.RegisterFlagCompletionFunc("workspace-name", a.complete(workspaceNames))
+	_ = root.RegisterFlagCompletionFunc("resource-group", a.complete(groupNames))
 	_ = root.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(formats, cobra.ShellCompDirectiveNoFileComp))
 
 	root.AddCommand(a.computeCommand(), a.jobCommand(), a.statusCommand(), a.sizeCommand(), a.usageOf("usage", "ebb usage"),
@@ -182,7 +183,7 @@ func (a *app) enter(cmd *cobra.Command) {
 				a.Stderr = &errorsOnly{w: a.Stderr}
 			}
 			a.entered = true
-			return run(cmd, args)
+			return a.placed(cmd.Context(), run(cmd, args))
 		}
 	}
 	for _, c := range cmd.Commands() {
@@ -260,7 +261,8 @@ func (a *app) explain(err error) string {
 		return err.Error() + "\nSee: " + a.path + " --help"
 	}
 	if errors.Is(err, client.ErrNoFile) {
-		return err.Error() + ".\nStart a server with \"ebb serve\", or name the client file of one with --client or EBB_CLIENT."
+		return err.Error() + ".\nIt was looked for in --client, in EBB_CLIENT, and as client.json in the data folder (EBB_DATA, or the default one). " +
+			"\"ebb serve\" starts a server and writes it; of another server's, name it with --client or EBB_CLIENT."
 	}
 	if away, ok := errors.AsType[*client.Unreachable](err); ok {
 		return away.Error() + ".\nIs the server running? Start it with \"ebb serve\", or name another one's client file with --client or EBB_CLIENT."
@@ -276,9 +278,6 @@ func (a *app) explain(err error) string {
 	if e, ok := errors.AsType[*client.Error](err); ok {
 		if words, ok := shortened(e); ok {
 			return words
-		}
-		if a.from != "" && a.workspace == "" && slices.Contains(noPlace, e.Code) {
-			return err.Error() + "\nThe workspace was not named here but by " + a.from + "; -w, -g and --subscription name another."
 		}
 	}
 	if e, ok := errors.AsType[*client.Error](err); ok && e.RequestID != "" && e.Status >= 500 {
@@ -305,9 +304,6 @@ func (a *app) credentialFrom() string {
 	}
 	return f.Path
 }
-
-// noPlace are the codes that say that a workspace, or what it is in, is not there.
-var noPlace = []string{"ResourceNotFound", "ResourceGroupNotFound", "SubscriptionNotFound", "InvalidSubscriptionId", "WorkspaceNotFound"}
 
 func (a *app) getenv(key string) string {
 	value := ""

@@ -99,8 +99,8 @@ func TestCommands(t *testing.T) {
 		"a query picks one value":                {[]string{"compute", "show", "-n", "cpu-cluster", "--query", "size", "-o", "tsv"}, 0, "STANDARD_DS3_V2\n", ""},
 		"a query keeps its columns' order":       {[]string{"compute", "list", "--query", "[].{size: size, name: name}", "-o", "tsv"}, 0, "STANDARD_DS3_V2\tcpu-cluster\n", ""},
 		"nodes name their job":                   {[]string{"compute", "nodes", "cpu-cluster"}, 0, "tvm-1  running  127.77.0.1  50000  happy_river", ""},
-		"a cluster that is not there: which are": {[]string{"compute", "show", "nope"}, 3, "", "no cluster named nope; there are: cpu-cluster, small"},
-		"delete tells a slip too":                {[]string{"compute", "delete", "nope", "-y"}, 3, "", "there are: cpu-cluster, small"},
+		"a cluster that is not there: which are": {[]string{"compute", "show", "nope"}, 3, "", "no cluster named nope; there are: small, cpu-cluster"},
+		"delete tells a slip too":                {[]string{"compute", "delete", "nope", "-y"}, 3, "", "there are: small, cpu-cluster"},
 		"delete asks, and nobody is there":       {[]string{"compute", "delete", "small"}, 2, "", "give --yes"},
 		"delete waits until it is gone":          {[]string{"compute", "delete", "small", "-y"}, 0, "", "Deleting cluster small"},
 		"update needs something to change":       {[]string{"compute", "update", "small"}, 2, "", "nothing to change"},
@@ -115,9 +115,10 @@ func TestCommands(t *testing.T) {
 		"jobs are picked by status":              {[]string{"job", "list", "--status", "running", "--query", "[].name", "-o", "tsv"}, 0, "night-2\n", ""},
 		"a failed job shows its error":           {[]string{"job", "show", "night-1", "--query", "error.message", "-o", "tsv"}, 0, "exit code 7", ""},
 		"a job that is not there: the latest":    {[]string{"job", "show", "nope"}, 3, "", "the latest are: night-1, night-2"},
-		"a job on no such cluster: which are":    {[]string{"job", "create", "--compute", "nope", "--command", "true"}, 3, "", "there are: cpu-cluster, small"},
+		"a job on no such cluster: which are":    {[]string{"job", "create", "--compute", "nope", "--command", "true"}, 3, "", "there are: small, cpu-cluster"},
 		"a job without a command":                {[]string{"job", "create", "--compute", "small"}, 2, "", "--command"},
 		"a job without a cluster":                {[]string{"job", "create", "--command", "true"}, 2, "", "--compute NAME"},
+		"cancel says what is over already":       {[]string{"job", "cancel", "night-1"}, 0, "", "night-1 is over (Failed): there was nothing to cancel."},
 		"cancel waits for the end":               {[]string{"job", "cancel", "night-2"}, 0, "", "Cancelling night-2"},
 		"sizes":                                  {[]string{"size", "list"}, 0, "STANDARD_NC6     6      56.5       1", ""},
 		"usage hides what is not used":           {[]string{"usage"}, 0, "DSv2 vCPUs  16    100    t\n", ""},
@@ -321,7 +322,7 @@ func TestJobFilesAreTakenWholeOrNotAtAll(t *testing.T) {
 	for name, c := range map[string]struct{ yml, want string }{
 		"code that is not there":           {whole + "code: ./src\n", "code: there is no "},
 		"code from elsewhere":              {whole + "code: git+https://host/x\n", "is not built: clone it first"},
-		"data that is not there":           {whole + "inputs: {a: {type: uri_file, path: x}}\n", "inputs.a: there is no "},
+		"data that is not there":           {whole + "inputs: {a: {type: uri_file, path: x}}\n", "inputs.a.path: there is no "},
 		"data without a path":              {whole + "inputs: {a: {type: uri_file}}\n", "job.yml:3: inputs.a: data needs a path"},
 		"what the schema lacks is named":   {"comand: x\n", "job.yml:1: comand: there is no such field; did you mean command?"},
 		"a mode nobody knows":              {whole + "inputs:\n  a: {path: x, mode: romount}\n", `job.yml:4: inputs.a.mode: "romount" is not allowed; did you mean ro_mount?`},
@@ -409,7 +410,7 @@ func TestOutputFormats(t *testing.T) {
 func TestNoServerAndNoFileSayTheWayOut(t *testing.T) {
 	t.Parallel()
 	r := run(t, []string{"EBB_CLIENT=/nowhere/client.json"}, "compute", "list")
-	if r.code != 1 || !strings.Contains(r.err, "no client file at /nowhere/client.json") || !strings.Contains(r.err, "ebb serve") {
+	if r.code != 1 || !strings.Contains(r.err, "no client file at /nowhere/client.json") || !strings.Contains(r.err, "EBB_DATA") || !strings.Contains(r.err, "EBB_CLIENT") || !strings.Contains(r.err, "--client") || !strings.Contains(r.err, "ebb serve") {
 		t.Errorf("no file: %+v", r)
 	}
 	s := newServer(t)

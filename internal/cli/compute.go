@@ -70,7 +70,7 @@ says the same in YAML; flags win over it.`,
 	flags := cmd.Flags()
 	f.register(flags)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error { return a.createCompute(cmd, &f, args) }
-	a.completeSizes(cmd)
+	a.completeSizes(cmd, "size")
 	_ = cmd.RegisterFlagCompletionFunc("tier", cobra.FixedCompletions([]string{"dedicated", "low_priority"}, cobra.ShellCompDirectiveNoFileComp))
 	_ = cmd.RegisterFlagCompletionFunc("identity-type", cobra.FixedCompletions([]string{"system_assigned", "user_assigned"}, cobra.ShellCompDirectiveNoFileComp))
 	_ = cmd.MarkFlagFilename("file", "yml", "yaml")
@@ -279,7 +279,7 @@ func (a *app) computeShow() *cobra.Command {
 			})
 		},
 	}
-	a.nameFlag(cmd, &name, a.clusterNames)
+	a.nameFlag(cmd, &name, clusterNames)
 	return cmd
 }
 
@@ -309,6 +309,6 @@ func (a *app) computeNodes() *cobra.Command {
 			})
 		},
 	}
-	a.nameFlag(cmd, &name, a.clusterNames)
+	a.nameFlag(cmd, &name, clusterNames)
 	return cmd
 }

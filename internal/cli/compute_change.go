@@ -38,7 +38,7 @@ region and network of a cluster cannot be changed: make another one.`,
 	flags.StringSliceVar(&f.users, "user-assigned-identities", nil, "ARM `ids`, with commas between them")
 	flags.StringArrayVar(&f.set, "set", nil, "`FIELD=VALUE …`, as max_instances=2")
 	flags.BoolVar(&f.noWait, "no-wait", false, "do not wait until it is done")
-	a.completeNames(cmd, a.clusterNames)
+	a.completeNames(cmd, clusterNames)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		change, err := f.change(flags)
 		if err != nil {
@@ -189,7 +189,7 @@ func (a *app) computeDelete() *cobra.Command {
 			})
 		},
 	}
-	a.nameFlag(cmd, &f.name, a.clusterNames)
+	a.nameFlag(cmd, &f.name, clusterNames)
 	cmd.Flags().BoolVarP(&f.yes, "yes", "y", false, "do not ask")
 	cmd.Flags().BoolVar(&f.noWait, "no-wait", false, "do not wait until it is gone")
 	return cmd
@@ -256,7 +256,7 @@ func (a *app) computeDetach() *cobra.Command {
 			})
 		},
 	}
-	a.nameFlag(cmd, &f.name, a.clusterNames)
+	a.nameFlag(cmd, &f.name, clusterNames)
 	cmd.Flags().BoolVarP(&f.yes, "yes", "y", false, "do not ask")
 	cmd.Flags().BoolVar(&f.noWait, "no-wait", false, "do not wait until it is done")
 	return cmd
@@ -279,7 +279,7 @@ func (a *app) computePower(verb string) *cobra.Command {
 			})
 		},
 	}
-	a.nameFlag(cmd, &name, a.clusterNames)
+	a.nameFlag(cmd, &name, clusterNames)
 	cmd.Flags().BoolVar(&noWait, "no-wait", false, "do not wait until it is done")
 	return cmd
 }
@@ -309,22 +309,15 @@ func (a *app) sure(ctx context.Context, yes bool, question, otherwise string) er
 // onCompute runs do with a client and the cluster's name, and tells which
 // clusters there are when that one is not.
 func (a *app) onCompute(cmd *cobra.Command, flag string, args []string, do named) error {
-	return a.onNamed(cmd, flag, args, do, a.noCluster)
+	return a.onNamed(cmd, flag, args, do, noCluster)
 }
 
 // noCluster is the error for a cluster that is not there. Where even the list
 // fails, the fault lies elsewhere (the workspace), and was stays.
-func (a *app) noCluster(ctx context.Context, c *client.Client, name string, was error) error {
-	list, err := client.Collect(c.Computes().All(ctx))
+func noCluster(ctx context.Context, c *client.Client, name string, was error) error {
+	names, err := clusterNames(ctx, c)
 	if err != nil {
 		return was
 	}
-	if len(list) == 0 {
-		return notFound{fmt.Errorf("no cluster named %s; there is none yet. Make it: ebb compute create --name %s", name, name)}
-	}
-	names := make([]string, len(list))
-	for i, compute := range list {
-		names[i] = compute.Name
-	}
-	return notFound{fmt.Errorf("no cluster named %s; there are: %s", name, strings.Join(names, ", "))}
+	return noneNamed("cluster", name, names, ". Make it: ebb compute create --name "+name)
 }

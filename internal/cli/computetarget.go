@@ -66,7 +66,7 @@ type v1Flags struct {
 
 // v1Common registers what every command of v1 has.
 func (f *v1Flags) v1Common(a *app, cmd *cobra.Command) {
-	a.nameFlag(cmd, &f.name, a.clusterNames)
+	a.nameFlag(cmd, &f.name, clusterNames)
 	cmd.Flags().String("path", "", "folder of a config.json, as az has it; -w and -g say the same")
 	cmd.Flags().StringVarP(&f.metadata, "output-metadata-file", "t", "", "`file` to write the answer to, too")
 	cmd.Flags().BoolP("verbose-output", "v", false, "as az has it; all is shown")
@@ -101,10 +101,10 @@ func (a *app) v1Create() *cobra.Command {
 	flags.StringVarP(&f.key, "admin-user-ssh-key", "k", "", "SSH public key of the administrator, or a file that holds it")
 	flags.StringVar(&f.login, "remote-login-port-public-access", "NotSpecified", "Enabled, Disabled or NotSpecified")
 	flags.BoolVar(&f.noWait, "no-wait", false, "do not wait until it is ready")
-	a.completeSizes(cmd)
+	a.completeSizes(cmd, "vm-size")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		if f.name == "" || f.size == "" || !flags.Changed("max-nodes") {
-			return usagef("--name, --vm-size and --max-nodes are needed")
+		if err := needs(cmd, "name", "vm-size", "max-nodes"); err != nil {
+			return err
 		}
 		return a.with(cmd, func(ctx context.Context, c *client.Client) error {
 			want, err := f.cluster(ctx, c)
@@ -228,9 +228,10 @@ func (a *app) v1CreateInstance() *cobra.Command {
 	cmd.Flags().StringVarP(&f.location, "location", "l", "", "region (default the workspace's)")
 	cmd.Flags().StringArrayVar(&f.tags, "tags", nil, "`KEY=VALUE …`")
 	cmd.Flags().BoolVar(&f.noWait, "no-wait", false, "do not wait until it is ready")
+	a.completeSizes(cmd, "vm-size")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		if f.name == "" || f.size == "" {
-			return usagef("--name and --vm-size are needed")
+		if err := needs(cmd, "name", "vm-size"); err != nil {
+			return err
 		}
 		tags, err := pairs("--tags", f.tags)
 		if err != nil {

@@ -125,7 +125,7 @@ func (a *app) datastoreShow() *cobra.Command {
 			}, noDatastore)
 		},
 	}
-	a.nameFlag(cmd, &name, a.datastoreNames)
+	a.nameFlag(cmd, &name, datastoreNames)
 	return cmd
 }
 
@@ -166,7 +166,7 @@ func (a *app) datastoreUpdate() *cobra.Command {
 			}, noDatastore)
 		},
 	}
-	a.nameFlag(cmd, &name, a.datastoreNames)
+	a.nameFlag(cmd, &name, datastoreNames)
 	cmd.Flags().StringArrayVar(&tags, "tags", nil, "`KEY=VALUE …`, beside those it has")
 	cmd.Flags().StringArrayVar(&set, "set", nil, "`FIELD=VALUE …`, as tags.owner=me")
 	return cmd
@@ -192,33 +192,22 @@ func (a *app) datastoreDelete() *cobra.Command {
 			}, noDatastore)
 		},
 	}
-	a.nameFlag(cmd, &name, a.datastoreNames)
+	a.nameFlag(cmd, &name, datastoreNames)
 	cmd.Flags().BoolVarP(&yes, "yes", "y", false, "do not ask")
 	return cmd
 }
 
-func (a *app) datastoreNames(ctx context.Context, c *client.Client) ([]string, error) {
-	var names []string
-	for got, err := range c.Datastores().All(ctx) {
-		if err != nil {
-			return nil, err
-		}
-		names = append(names, got.Name)
-	}
-	return names, nil
+func datastoreNames(ctx context.Context, c *client.Client) ([]string, error) {
+	return namesOf(c.Datastores().All(ctx), 0, assetName)
 }
 
 // noDatastore is the error for one that is not there.
 func noDatastore(ctx context.Context, c *client.Client, name string, was error) error {
-	list, err := client.Collect(c.Datastores().All(ctx))
+	names, err := datastoreNames(ctx, c)
 	if err != nil {
 		return was
 	}
-	names := make([]string, len(list))
-	for i, got := range list {
-		names[i] = got.Name
-	}
-	return notFound{fmt.Errorf("no datastore named %s; there are: %s", name, strings.Join(names, ", "))}
+	return noneNamed("datastore", name, names, "")
 }
 
 // datastoreShape is a datastore as az ml prints it, without its secrets.

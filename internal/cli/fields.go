@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
 	"github.com/ebb-compute/ebb/internal/cli/yamlspec"
@@ -57,6 +58,27 @@ func pairs(flag string, given []string) (map[string]string, error) {
 		}
 	}
 	return m, nil
+}
+
+// needs names those of a command's flags that have to be given and are not, as
+// az does.
+func needs(cmd *cobra.Command, names ...string) error {
+	var missing []string
+	for _, name := range names {
+		f := cmd.Flags().Lookup(name)
+		if f.Changed && f.Value.String() != "" {
+			continue
+		}
+		word := "--" + name
+		if f.Shorthand != "" {
+			word += "/-" + f.Shorthand
+		}
+		missing = append(missing, word)
+	}
+	if len(missing) == 0 {
+		return nil
+	}
+	return usagef("the following arguments are required: %s", strings.Join(missing, ", "))
 }
 
 // spreadable are az's flags that take several values with spaces between them,

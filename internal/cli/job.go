@@ -56,8 +56,8 @@ a path of this machine.`,
 		Args: cobra.NoArgs,
 	}
 	f.register(cmd)
-	_ = cmd.RegisterFlagCompletionFunc("compute", a.complete(a.clusterNames))
-	_ = cmd.RegisterFlagCompletionFunc("environment", a.complete(a.assetRefs("environments")))
+	_ = cmd.RegisterFlagCompletionFunc("compute", a.complete(clusterNames))
+	_ = cmd.RegisterFlagCompletionFunc("environment", a.complete(assetRefs("environments")))
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return a.createJob(cmd.Context(), cmd.Flags(), &f) }
 	return cmd
 }
@@ -197,7 +197,7 @@ func (a *app) explainCompute(ctx context.Context, c *client.Client, cluster stri
 		return err
 	}
 	if _, missing := c.Computes().Get(ctx, cluster); client.IsNotFound(missing) {
-		return a.noCluster(ctx, c, cluster, err)
+		return noCluster(ctx, c, cluster, err)
 	}
 	return err
 }
@@ -261,7 +261,7 @@ func (a *app) jobList() *cobra.Command {
 	cmd.Flags().BoolVar(&view.every, "include-archived", false, "those that are archived, too")
 	cmd.Flags().StringVarP(&parent, "parent-job-name", "p", "", "jobs of another job; there are none yet")
 	_ = cmd.RegisterFlagCompletionFunc("status", cobra.FixedCompletions(jobStates, cobra.ShellCompDirectiveNoFileComp))
-	_ = cmd.RegisterFlagCompletionFunc("compute", a.complete(a.clusterNames))
+	_ = cmd.RegisterFlagCompletionFunc("compute", a.complete(clusterNames))
 	return cmd
 }
 
@@ -296,7 +296,7 @@ func (a *app) jobShow() *cobra.Command {
 			})
 		},
 	}
-	a.nameFlag(cmd, &name, a.jobNames)
+	a.nameFlag(cmd, &name, jobNames)
 	cmd.Flags().BoolVarP(&web, "web", "e", false, "say where it can be looked at in a browser")
 	return cmd
 }
@@ -320,7 +320,7 @@ completed, 1 for one that failed or was cancelled.`,
 			})
 		},
 	}
-	a.nameFlag(cmd, &name, a.jobNames)
+	a.nameFlag(cmd, &name, jobNames)
 	cmd.Flags().StringVar(&log, "log", client.StdLog, "which log")
 	cmd.Flags().Int64Var(&offset, "offset", 0, "byte to begin at")
 	return cmd
@@ -416,6 +416,14 @@ func (a *app) jobCancel() *cobra.Command {
 		Args:    cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.onJob(cmd, name, args, func(ctx context.Context, c *client.Client, name string) error {
+				job, err := c.Jobs().Get(ctx, name)
+				if err == nil && job.Final() {
+					fmt.Fprintf(a.Stderr, "%s is over (%s): there was nothing to cancel.\n", name, job.Properties.Status)
+					return nil
+				}
+				if err != nil {
+					return err
+				}
 				op, err := c.Jobs().Cancel(ctx, name)
 				if err != nil || noWait {
 					return err
@@ -438,7 +446,7 @@ func (a *app) jobCancel() *cobra.Command {
 			})
 		},
 	}
-	a.nameFlag(cmd, &name, a.jobNames)
+	a.nameFlag(cmd, &name, jobNames)
 	cmd.Flags().BoolVar(&noWait, "no-wait", false, "do not wait until it is over")
 	return cmd
 }
@@ -446,12 +454,12 @@ func (a *app) jobCancel() *cobra.Command {
 // onJob runs do with a client and the job's name, and names the latest jobs
 // when that one is not there.
 func (a *app) onJob(cmd *cobra.Command, flag string, args []string, do named) error {
-	return a.onNamed(cmd, flag, args, do, a.noJob)
+	return a.onNamed(cmd, flag, args, do, noJob)
 }
 
 // noJob is the error for a job that is not there. Where even the list fails,
 // was stays.
-func (a *app) noJob(ctx context.Context, c *client.Client, name string, was error) error {
+func noJob(ctx context.Context, c *client.Client, name string, was error) error {
 	const few = 5
 	text := ""
 	count := 0

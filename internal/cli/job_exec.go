@@ -43,14 +43,14 @@ ended it, 127 when it was not found, 126 when it could not be started.`,
 		},
 	}
 	cmd.Flags().StringVarP(&name, "name", "n", "", "the job, if it is not the first argument")
-	_ = cmd.RegisterFlagCompletionFunc("name", a.complete(a.jobNames))
+	_ = cmd.RegisterFlagCompletionFunc("name", a.complete(jobNames))
 	cmd.Flags().BoolVarP(&stdin, "stdin", "i", false, "give the command our standard input")
 	cmd.Flags().BoolVarP(&tty, "tty", "t", false, "give the command a terminal")
 	cmd.ValidArgsFunction = func(cmd *cobra.Command, args []string, prefix string) ([]string, cobra.ShellCompDirective) {
 		if len(args) > 0 {
 			return nil, cobra.ShellCompDirectiveDefault
 		}
-		return a.complete(a.jobNames)(cmd, args, prefix)
+		return a.complete(jobNames)(cmd, args, prefix)
 	}
 	return cmd
 }

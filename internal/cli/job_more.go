@@ -34,7 +34,7 @@ one alone.`,
 			})
 		},
 	}
-	a.nameFlag(cmd, &name, a.jobNames)
+	a.nameFlag(cmd, &name, jobNames)
 	cmd.Flags().StringVarP(&to, "download-path", "p", ".", "`folder` to fetch into")
 	cmd.Flags().StringVar(&output, "output-name", "", "fetch this named output alone")
 	cmd.Flags().BoolVar(&everything, "all", false, "fetch named outputs too")
@@ -143,7 +143,7 @@ func (a *app) jobUpdate() *cobra.Command {
 			})
 		},
 	}
-	a.nameFlag(cmd, &name, a.jobNames)
+	a.nameFlag(cmd, &name, jobNames)
 	cmd.Flags().StringArrayVar(&set, "set", nil, "`FIELD=VALUE …`, as display_name=x or tags.owner=me")
 	cmd.Flags().StringArrayVar(&tags, "tags", nil, "`KEY=VALUE …`, beside those it has")
 	return cmd
@@ -171,7 +171,7 @@ func (a *app) jobArchive(hide bool) *cobra.Command {
 			})
 		},
 	}
-	a.nameFlag(cmd, &name, a.jobNames)
+	a.nameFlag(cmd, &name, jobNames)
 	return cmd
 }
 
@@ -205,7 +205,7 @@ func (a *app) jobValidate() *cobra.Command {
 			defer c.Close()
 			cluster := azml.ComputeName(spec.Compute)
 			if _, err := c.Computes().Get(cmd.Context(), cluster); client.IsNotFound(err) {
-				return a.noCluster(cmd.Context(), c, cluster, err)
+				return noCluster(cmd.Context(), c, cluster, err)
 			} else if err != nil {
 				return err
 			}
@@ -235,7 +235,7 @@ func (a *app) jobServices() *cobra.Command {
 			})
 		},
 	}
-	a.nameFlag(cmd, &name, a.jobNames)
+	a.nameFlag(cmd, &name, jobNames)
 	cmd.Flags().IntP("node-index", "i", 0, "node of the job")
 	return cmd
 }
@@ -257,7 +257,7 @@ func (a *app) jobSSH() *cobra.Command {
 			return fmt.Errorf("NotImplemented: SSH into a job is not built, and nodes open no port; a shell inside it is: ebb job exec %s -it -- bash", name)
 		},
 	}
-	a.nameFlag(cmd, &name, a.jobNames)
+	a.nameFlag(cmd, &name, jobNames)
 	cmd.Flags().StringP("private-key-file-path", "f", "", "as az has it")
 	cmd.Flags().IntP("node-index", "i", 0, "as az has it")
 	return cmd

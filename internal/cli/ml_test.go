@@ -75,7 +75,7 @@ func TestComputeTarget(t *testing.T) {
 		"show is as SDK v1 writes it":        {"show -n cpu-cluster --query properties.status.currentNodeCount -o tsv", 0, "1\n"},
 		"what is missing is said":            {"show -n nope", 3, "no cluster named nope; there are: cpu-cluster"},
 		"delete asks nothing":                {"delete -n cpu-cluster", 0, "Deleting cluster cpu-cluster"},
-		"create needs a size":                {"create amlcompute -n c --max-nodes 1", 2, "--vm-size"},
+		"create needs a size":                {"create amlcompute -n c --max-nodes 1", 2, "ERROR: the following arguments are required: --vm-size/-s\n"},
 		"and most nodes":                     {"create amlcompute -n c -s S", 2, "--max-nodes"},
 		"a priority there is not":            {"create amlcompute -n c -s S --max-nodes 1 --vm-priority spot", 2, "dedicated, lowpriority"},
 		"an access there is not":             {"create amlcompute -n c -s S --max-nodes 1 --remote-login-port-public-access yes", 2, "Enabled, Disabled, NotSpecified"},
@@ -373,7 +373,17 @@ func TestDefaultsOfAz(t *testing.T) {
 	if r := do("", "configure --list-defaults --query [].value -o tsv"); r.out != "ebb\nwestus2\nother\n" {
 		t.Errorf("defaults: %+v", r)
 	}
-	asked := func() string { s.mu.Lock(); defer s.mu.Unlock(); return s.seen[len(s.seen)-1] }
+	asked := func() string { // for computes, at last
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		last := ""
+		for _, line := range s.seen {
+			if strings.HasSuffix(line, "/computes") {
+				last = line
+			}
+		}
+		return last
+	}
 	if do("", "ml compute list"); !strings.HasSuffix(asked(), "/workspaces/other/computes") {
 		t.Errorf("a default does not hold: %s", asked())
 	}

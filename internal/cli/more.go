@@ -380,20 +380,14 @@ func (a *app) completeNames(cmd *cobra.Command, names namer) {
 	}
 }
 
-func (a *app) completeSizes(cmd *cobra.Command) {
-	_ = cmd.RegisterFlagCompletionFunc("size", a.complete(func(ctx context.Context, c *client.Client) ([]string, error) {
+// completeSizes completes the flag that takes a size.
+func (a *app) completeSizes(cmd *cobra.Command, flag string) {
+	_ = cmd.RegisterFlagCompletionFunc(flag, a.complete(func(ctx context.Context, c *client.Client) ([]string, error) {
 		ws, err := c.Workspace(ctx)
 		if err != nil {
 			return nil, err
 		}
-		var names []string
-		for s, err := range c.Sizes(ctx, ws.Location) {
-			if err != nil {
-				return nil, err
-			}
-			names = append(names, s.Name)
-		}
-		return names, nil
+		return namesOf(c.Sizes(ctx, ws.Location), 0, func(s client.Size) string { return s.Name })
 	}))
 }
 
@@ -423,27 +417,10 @@ func (a *app) complete(names namer) cobra.CompletionFunc {
 	}
 }
 
-func (a *app) clusterNames(ctx context.Context, c *client.Client) ([]string, error) {
-	var names []string
-	for compute, err := range c.Computes().All(ctx) {
-		if err != nil {
-			return nil, err
-		}
-		names = append(names, compute.Name)
-	}
-	return names, nil
+func clusterNames(ctx context.Context, c *client.Client) ([]string, error) {
+	return namesOf(c.Computes().All(ctx), 0, func(got client.Compute) string { return got.Name })
 }
 
-// jobNames stops early: nobody chooses from thousands with the tab key.
-func (a *app) jobNames(ctx context.Context, c *client.Client) ([]string, error) {
-	var names []string
-	for job, err := range c.Jobs().All(ctx) {
-		if err != nil {
-			return nil, err
-		}
-		if names = append(names, job.Name); len(names) == 100 {
-			break
-		}
-	}
-	return names, nil
+func jobNames(ctx context.Context, c *client.Client) ([]string, error) {
+	return namesOf(c.Jobs().All(ctx), 100, func(job client.Job) string { return job.Name })
 }

@@ -198,15 +198,10 @@ func (a *app) onWorkspace(cmd *cobra.Command, flag string, args []string, do fun
 		if !client.IsNotFound(err) {
 			return err
 		}
-		list, lerr := client.Collect(c.Workspaces(ctx))
-		if lerr != nil {
-			return err
+		if missing := missingPlace(ctx, c, name); missing != nil {
+			return missing
 		}
-		names := make([]string, len(list))
-		for i, w := range list {
-			names[i] = w.Name + " (group " + groupIn(w.ID) + ")"
-		}
-		return notFound{fmt.Errorf("no workspace named %s in the group %s; there are: %s", name, c.File().ResourceGroup, strings.Join(names, ", "))}
+		return err
 	})
 }
 
@@ -227,7 +222,7 @@ func (a *app) workspaceShow() *cobra.Command {
 			})
 		},
 	}
-	a.nameFlag(cmd, &name, a.workspaceNames)
+	a.nameFlag(cmd, &name, workspaceNames)
 	return cmd
 }
 
@@ -294,7 +289,7 @@ func (a *app) workspaceDelete() *cobra.Command {
 			})
 		},
 	}
-	a.nameFlag(cmd, &name, a.workspaceNames)
+	a.nameFlag(cmd, &name, workspaceNames)
 	cmd.Flags().BoolVarP(&yes, "yes", "y", false, "do not ask")
 	cmd.Flags().BoolVar(&noWait, "no-wait", false, "do not wait until it is gone")
 	cmd.Flags().BoolVar(&everything, "all-resources", false, "as az has it; a workspace's parts are records that go with it")
@@ -319,20 +314,9 @@ func (a *app) workspaceAct(use, action, short string) *cobra.Command {
 			})
 		},
 	}
-	a.nameFlag(cmd, &name, a.workspaceNames)
+	a.nameFlag(cmd, &name, workspaceNames)
 	cmd.Flags().Bool("no-wait", false, "as az has it")
 	return cmd
-}
-
-func (a *app) workspaceNames(ctx context.Context, c *client.Client) ([]string, error) {
-	var names []string
-	for w, err := range c.Workspaces(ctx) {
-		if err != nil {
-			return nil, err
-		}
-		names = append(names, w.Name)
-	}
-	return names, nil
 }
 
 // workspaceShape is a workspace as az ml prints it.
