@@ -29,13 +29,41 @@ func (a *app) resolveJob(ctx context.Context, c *client.Client, s *azml.Job) (az
 	if r.Code, err = a.codeOf(ctx, c, s.Code, s.Dir); err != nil {
 		return r, err
 	}
-	for _, name := range s.LocalInputs() {
-		in := s.Inputs[name]
-		if r.Data[name], err = a.sendData(ctx, c, azml.Abs(s.Dir, in.Path), client.DefaultDatastore, in.Type, "inputs."+name); err != nil {
+	for _, name := range sortedKeys(s.Inputs) {
+		in, field := s.Inputs[name], "inputs."+name+".path"
+		switch kind := in.AssetKind(); {
+		case in.Literal:
+		case kind == "models":
+			r.Data[name], err = idOf(ctx, c, &modelKind, field, in.Path)
+		case kind == "data":
+			r.Data[name], err = idOf(ctx, c, &dataKind, field, in.Path)
+		case azml.IsLocal(in.Path):
+			r.Data[name], err = a.sendData(ctx, c, azml.Abs(s.Dir, in.Path), client.DefaultDatastore, in.Type, field)
+		}
+		if err != nil {
 			return r, err
 		}
 	}
 	return r, nil
+}
+
+// idOf is the id of the version that a document names in a field. The newest is
+// looked up here, as az does: what is sent again after a restart is then the same,
+// whatever was registered meanwhile.
+func idOf(ctx context.Context, c *client.Client, k *assetKind, field, ref string) (string, error) {
+	id, err := azml.AssetID(c.File(), k.plural, ref)
+	if err != nil {
+		return "", usagef("%s: %w", field, err)
+	}
+	name, newest := strings.CutPrefix(id, "azureml:")
+	if !newest {
+		return id, nil
+	}
+	got, err := c.Assets(k.plural).Latest(ctx, name)
+	if client.IsNotFound(err) {
+		err = noAsset(ctx, c, k, name, "", err)
+	}
+	return got.ID, err
 }
 
 // codeOf returns the id of a job's code, which is uploaded unless the server has
@@ -191,11 +219,7 @@ func (a *app) send(ctx context.Context, to *client.Container, folder *upload.Fol
 // made of what the job says itself, under its content's hash.
 func (a *app) environmentOf(ctx context.Context, c *client.Client, e azml.EnvironmentRef, dir string) (string, error) {
 	if e.Inline == nil {
-		id, err := azml.AssetID(c.File(), "environments", e.Ref)
-		if err != nil {
-			err = usagef("environment %w", err)
-		}
-		return id, err
+		return idOf(ctx, c, &environmentKind, "environment", e.Ref)
 	}
 	if e.Inline.Dir == "" {
 		e.Inline.Dir = dir

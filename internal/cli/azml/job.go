@@ -2,10 +2,8 @@ package azml
 
 import (
 	"errors"
-	"fmt"
 	"maps"
 	"path/filepath"
-	"slices"
 	"strings"
 
 	"github.com/ebb-compute/ebb/client"
@@ -231,19 +229,21 @@ func (i *JobIdentity) arm() map[string]string {
 type Resolved struct {
 	Code        string            // ARM id; empty: none
 	Environment string            // ARM id, or azureml:NAME for the newest; empty: none
-	Data        map[string]string // URI of each input that is data
+	Data        map[string]string // where each input is that does not say it itself: an ARM id, or a URI
 }
 
-// LocalInputs lists the inputs whose data is of this machine, by name.
-func (s *Job) LocalInputs() []string {
-	var names []string
-	for name, in := range s.Inputs {
-		if !in.Literal && IsLocal(in.Path) {
-			names = append(names, name)
-		}
+// AssetKind is what an input names that is registered, as ARM calls it: data or
+// models; empty: nothing of the kind.
+func (in Input) AssetKind() string {
+	switch {
+	case in.Literal, strings.HasPrefix(in.Path, "azureml://"):
+		return ""
+	case !strings.HasPrefix(in.Path, "azureml:") && !strings.HasPrefix(in.Path, "/subscriptions/"):
+		return ""
+	case strings.HasSuffix(in.Type, "_model"):
+		return "models"
 	}
-	slices.Sort(names)
-	return names
+	return "data"
 }
 
 // Abs is a path of the document on this machine.
@@ -276,10 +276,7 @@ func (s *Job) ARM(f client.File, r Resolved) (client.Job, error) {
 		}
 		uri := r.Data[name]
 		if uri == "" {
-			var err error
-			if uri, err = dataURI(f, in); err != nil {
-				return client.Job{}, fmt.Errorf("inputs.%s.path: %w", name, err)
-			}
+			uri = in.Path
 		}
 		p.Inputs[name] = client.Input{Type: in.Type, URI: uri, Mode: inputModes[in.Mode]}
 	}
@@ -305,20 +302,4 @@ func (s *Job) ARM(f client.File, r Resolved) (client.Job, error) {
 		}
 	}
 	return client.Job{Properties: p}, nil
-}
-
-// dataURI is where data that is not of this machine lies: an asset by its id, a
-// URI as it is.
-func dataURI(f client.File, in Input) (string, error) {
-	kind := "data"
-	if strings.HasSuffix(in.Type, "_model") {
-		kind = "models"
-	}
-	switch {
-	case strings.HasPrefix(in.Path, "azureml://"):
-		return in.Path, nil
-	case strings.HasPrefix(in.Path, "azureml:"), strings.HasPrefix(in.Path, "/subscriptions/"):
-		return AssetID(f, kind, in.Path)
-	}
-	return in.Path, nil
 }
