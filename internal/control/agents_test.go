@@ -94,7 +94,7 @@ func (m *machine) say() {
 		return
 	}
 	conn, rep := m.conn, m.agent.Report(m.w.now)
-	m.w.message(func() { m.w.toServer(func(s *server) { s.m.Reported(m.w.now, conn, rep) }) })
+	m.w.message(func() { m.w.toServer(func(s *server) { s.m.Reported(s.now(), conn, rep) }) })
 }
 
 func (m *machine) dial() {
@@ -116,7 +116,7 @@ func (m *machine) dial() {
 			Version: nodeproto.Version, Node: m.id, Installation: installation, Process: fmt.Sprint(m.life),
 			Report: m.agent.Report(m.w.now),
 		}
-		m.w.toServer(func(s *server) { s.m.Connected(m.w.now, id, h) })
+		m.w.toServer(func(s *server) { s.m.Connected(s.now(), id, h) })
 	})
 }
 
@@ -128,7 +128,7 @@ func (m *machine) hangUp() {
 	id := m.conn
 	m.conn = 0
 	delete(m.w.peers, id)
-	m.w.after(0, 2*time.Second, func() { m.w.toServer(func(s *server) { s.m.Disconnected(m.w.now, id) }) })
+	m.w.after(0, 2*time.Second, func() { m.w.toServer(func(s *server) { s.m.Disconnected(s.now(), id) }) })
 	m.dial()
 }
 

@@ -15,6 +15,7 @@ import (
 
 	"github.com/ebb-compute/ebb/internal/core/fleet"
 	"github.com/ebb-compute/ebb/internal/core/pool"
+	"github.com/ebb-compute/ebb/internal/core/queue"
 	"github.com/ebb-compute/ebb/internal/core/row"
 	"github.com/ebb-compute/ebb/internal/engine"
 	"github.com/ebb-compute/ebb/internal/fault"
@@ -69,7 +70,7 @@ type Machine struct {
 	writing *batch // being committed; nil: none
 	fails   int    // commits failed in a row
 	writeAt time.Time
-	fence   int64
+	fence   int64 // the highest that was given out
 	events  int64 // activity events written
 
 	capacity  pool.Capacity
@@ -120,6 +121,7 @@ func New(c Config) *Machine {
 	return &Machine{
 		cfg: c, view: pool.New(), nodes: map[string]*watch{}, sessions: map[int64]*session{},
 		touched: map[string]bool{}, orphans: map[string]bool{}, absent: map[string]bool{},
+		fence: queue.FenceBefore(c.Term),
 	}
 }
 

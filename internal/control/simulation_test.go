@@ -144,7 +144,12 @@ type server struct {
 	w      *world
 	m      *control.Machine
 	turnAt time.Time // zero: none is due
+	behind time.Duration
 }
+
+// now is the site clock. A life that begins after a crash may find the wall clock
+// set back, and then does not know of the last minute.
+func (s *server) now() time.Time { return s.w.now.Add(-s.behind) }
 
 // job is a run as its user knows it.
 type job struct {
@@ -292,6 +297,7 @@ func (w *world) crash() {
 		w.store.Reopen()
 		w.tell("server starts, term %d", w.store.Term())
 		w.startServer()
+		w.server.behind = w.between(0, time.Minute)
 	})
 }
 
@@ -319,7 +325,7 @@ func (s *server) turnIn(d time.Duration) {
 		}
 		s.turnAt = time.Time{}
 		s.w.turnView = s.w.store.View()
-		for _, e := range s.m.Turn(s.w.now, s.w.turnView) {
+		for _, e := range s.m.Turn(s.now(), s.w.turnView) {
 			if s.w.chance(0.004) {
 				s.w.crash()
 				return
@@ -327,7 +333,7 @@ func (s *server) turnIn(d time.Duration) {
 			s.carry(e)
 		}
 		if next := s.m.Next(); !next.IsZero() {
-			s.turnIn(max(time.Millisecond, next.Sub(s.w.now)))
+			s.turnIn(max(time.Millisecond, next.Sub(s.now())))
 		}
 	})
 }
@@ -360,7 +366,7 @@ func (s *server) carry(e control.Effect) {
 				w.crash() // after it
 				return
 			}
-			s.mine(0, 2*time.Millisecond, func() { s.m.Committed(w.now, w.store.View(), err) })
+			s.mine(0, 2*time.Millisecond, func() { s.m.Committed(s.now(), w.store.View(), err) })
 		})
 	case control.Launch:
 		w.after(time.Millisecond, 100*time.Millisecond, func() {
@@ -368,22 +374,22 @@ func (s *server) carry(e control.Effect) {
 			if err == nil && w.chance(0.05) {
 				err = errors.New("the answer was lost")
 			}
-			s.mine(0, 100*time.Millisecond, func() { s.m.Launched(w.now, e.Spec.Node, err) })
+			s.mine(0, 100*time.Millisecond, func() { s.m.Launched(s.now(), e.Spec.Node, err) })
 		})
 	case control.Remove:
 		w.after(time.Millisecond, 100*time.Millisecond, func() {
 			err := w.remove(e.Node)
-			s.mine(0, 100*time.Millisecond, func() { s.m.Removed(w.now, e.Node, err) })
+			s.mine(0, 100*time.Millisecond, func() { s.m.Removed(s.now(), e.Node, err) })
 		})
 	case control.List:
 		w.after(time.Millisecond, 50*time.Millisecond, func() {
 			all, err := w.engine.List(context.Background())
-			s.mine(0, 50*time.Millisecond, func() { s.m.Listed(w.now, all, err) })
+			s.mine(0, 50*time.Millisecond, func() { s.m.Listed(s.now(), all, err) })
 		})
 	case control.Measure:
 		s.mine(0, 50*time.Millisecond, func() {
 			c, err := w.engine.Capacity(context.Background())
-			s.m.Measured(w.now, c, err)
+			s.m.Measured(s.now(), c, err)
 		})
 	case control.Admit:
 	case control.Refuse:

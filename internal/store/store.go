@@ -207,7 +207,8 @@ func (s *Store) View() *pool.View { return s.view.Load() }
 // for many commits.
 func (s *Store) Changed() <-chan struct{} { return s.changed }
 
-// Term is the number of this opening: higher than that of any before.
+// Term is the number of this opening: higher than that of any before, and on disk.
+// The order of agents' orders and of fences rests on it.
 func (s *Store) Term() int64 { return s.term }
 
 // Revision is the number of the last commit.

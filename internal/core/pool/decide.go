@@ -26,7 +26,7 @@ type Facts struct {
 	Capacity Capacity
 	// Blind: Capacity is not known yet, so nothing is launched.
 	Blind bool
-	// Fence is the highest fence that the caller ever saw, and that there is; 0: unknown.
+	// Fence is not below any that was ever given out ([queue.FenceBefore]).
 	Fence int64
 	// Dirty are the clusters to look at beside those of Seen; nil: all. [Dirt] knows
 	// them. Those that compete for what the engine has are looked at in any case: all
@@ -112,8 +112,7 @@ type turn struct {
 	sites  map[string]*site
 	order  []*site // in order of id
 	room   room
-	head   *claim // the first of all that lack room; nil: none does
-	fence  int64
+	head   *claim          // the first of all that lack room; nil: none does
 	writes map[row.Key]int // index into plan.Changes
 	runs   map[string]queue.Status
 	tries  map[string]queue.Attempt

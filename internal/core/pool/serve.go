@@ -218,20 +218,11 @@ func (t *turn) keep(s *site, i int, why string) {
 }
 
 // nextFence is higher than every fence before it. Attempts that ended are not in
-// the view, so the time is in it too: after a restart in which none is alive, the
-// site's clock, which never goes back, is beyond whatever was given out before.
+// the view, and no clock is sure never to go back: what was given out before is the
+// caller's to know.
 func (t *turn) nextFence() int64 {
-	if t.fence == 0 {
-		t.fence = max(t.f.Fence, t.now.UnixNano()-1)
-		if t.f.Fence == 0 {
-			for a := range t.v.Attempts() {
-				t.fence = max(t.fence, a.Fence)
-			}
-		}
-	}
-	t.fence++
-	t.plan.Fence = t.fence
-	return t.fence
+	t.plan.Fence = max(t.plan.Fence, t.f.Fence) + 1
+	return t.plan.Fence
 }
 
 // cancel ends a run that has no nodes.

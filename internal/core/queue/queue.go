@@ -166,6 +166,20 @@ type Attempt struct {
 	Started time.Time // first process; zero: not yet
 }
 
+// Of a fence the low bits count the attempts of one server's life, those above
+// are the life's term. The rest is room: for four thousand million attempts in a
+// life and a thousand million terms, so that who puts back an older state can skip
+// those of lives that it does not know.
+const (
+	fenceBits  = 32
+	fenceFirst = 1 << 61 // once fences were nanoseconds since 1970
+)
+
+// FenceBefore is below every fence of a server's life with that term, and above
+// those of all lives before it. Terms are on disk before their life begins, so
+// that no clock has a say in the order of fences.
+func FenceBefore(term int64) int64 { return fenceFirst + term<<fenceBits }
+
 // Key implements [row.Row].
 func (a Attempt) Key() row.Key { return row.Key{Kind: row.Attempt, ID: a.ID} }
 

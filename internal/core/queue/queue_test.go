@@ -95,3 +95,16 @@ func TestTaskSurvivesJSON(t *testing.T) {
 		t.Errorf("%s, want %s (%v)", again, body, err)
 	}
 }
+
+// Fences rise from life to life, and are above the nanoseconds that they were once.
+func TestFencesRiseWithTheTerm(t *testing.T) {
+	t.Parallel()
+	last := time.Date(2040, 1, 1, 0, 0, 0, 0, time.UTC).UnixNano()
+	for _, term := range []int64{1, 2, 3, 1 << 20, 1<<20 + 1, 1 << 30} {
+		first := queue.FenceBefore(term)
+		if first < last {
+			t.Errorf("term %d begins at %d, below %d of the life before", term, first, last)
+		}
+		last = first + 1<<31 // attempts of that life
+	}
+}
