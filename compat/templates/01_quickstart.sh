@@ -37,6 +37,12 @@ if refused=$(quick create "$@" bogus=1 2>&1); then exit 1; fi
 has "$refused" bogus
 if refused=$(quick create "$@" vmSize=Standard_Nonsense clusterName=other 2>&1); then exit 1; fi
 has "$refused" Standard_Nonsense
+[ "${#refused}" -lt 3000 ] || { echo "the refusal has ${#refused} characters" >&2; exit 1; }
+for verb in what-if validate; do
+    if refused=$(quick "$verb" "$@" vmSize=Standard_DS3v2 clusterName=other 2>&1); then echo "$verb foresees no refusal" >&2; exit 1; fi
+    has "$refused" "Did you mean STANDARD_DS3_V2?"
+    case "$refused" in *Traceback*) echo "$verb: $refused" >&2; exit 1 ;; esac
+done
 case "$(az deployment group show -g "$GROUP" -n quick)$refused" in *Qu1ckstart*) echo "the password is shown" >&2; exit 1 ;; esac
 az deployment group delete -g "$GROUP" -n quick
 if az deployment group show -g "$GROUP" -n quick 2>/dev/null; then echo "it is still there" >&2; exit 1; fi

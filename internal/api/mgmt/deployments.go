@@ -2,6 +2,7 @@ package mgmt
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"strconv"
 	"strings"
@@ -121,6 +122,11 @@ func (h deploymentRoutes) whatIf(_ http.ResponseWriter, r *http.Request) (int, a
 	settings, _ := props["whatIfSettings"].(map[string]any)
 	format, _ := settings["resultFormat"].(string)
 	changes, err := h.d.WhatIf(r.Context(), arm.Caller(r.Context()), req, strings.EqualFold(format, "ResourceIdOnly"))
+	if e, ok := errors.AsType[*fault.Error](err); ok && strings.HasPrefix(e.Code, "InvalidTemplate") {
+		// The question was answered: the template is wrong, not the request. az dies of a 400.
+		_, body := arm.ErrorOf(err)
+		return http.StatusOK, map[string]any{"status": "Failed", "error": body.Error}, nil
+	}
 	if err != nil {
 		return 0, nil, err
 	}

@@ -79,6 +79,7 @@ func TestDeployments(t *testing.T) {
 			{"deletion", 204, "DELETE", at, "", ""},
 			{"deletion again", 204, "DELETE", at, "", ""},
 			{"a template that is none", 400, "POST", at + "/validate", strings.Replace(asAzSends, "concat(parameters", "concat(parameter", 1), `"InvalidTemplate"`},
+			{"what would become of it", 200, "POST", at + "/whatIf", strings.Replace(asAzSends, "concat(parameters", "concat(parameter", 1), `{"error":{"code":"InvalidTemplate",`},
 			{"a body that ends early", 400, "PUT", at, `{"properties": {template:{`, "InvalidRequestContent"},
 			{"a subscription without a location", 400, "PUT", s.sub + "/providers/Microsoft.Resources/deployments/d", asAzSends, "LocationRequired"},
 			{"a tenant", 400, "PUT", "/providers/Microsoft.Resources/deployments/d", asAzSends, "NotImplemented"},

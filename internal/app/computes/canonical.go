@@ -275,13 +275,16 @@ func (w *wanted) priority() error {
 	return nil
 }
 
+// unknownSize names the sizes that may be meant; all of them, as Azure does, in the
+// details, which some clients print and some do not.
 func unknownSize(typed string) error {
 	hint := ""
-	if near := quota.Nearest(typed); near != "" {
-		hint = " Did you mean " + near + "?"
+	meant, names := quota.Near(typed, 5)
+	if meant != "" {
+		hint = " Did you mean " + meant + "?"
 	}
 	e := fault.Coded(fault.Invalid, "InvalidPropertyValue", "properties.properties.vmSize",
-		"The specified value %.64s for property Cluster.Properties.VMSize is not a supported VM size.%s See additional details for supported VM sizes.", typed, hint)
+		"The specified value %.64s for property Cluster.Properties.VMSize is not a supported VM size.%s The nearest are %s. See additional details for supported VM sizes.", typed, hint, strings.Join(names, ", "))
 	e.Details = []fault.Detail{{Code: "SupportedVMSizes", Msg: quota.SupportedList()}}
 	return e
 }

@@ -171,10 +171,13 @@ func (s *Service) input(ctx context.Context, d *prepared) (template.Input, error
 	return in, nil
 }
 
-// Validate checks a deployment and makes nothing.
+// Validate checks a deployment, and its computes as [Service.WhatIf] does, and makes nothing.
 func (s *Service) Validate(ctx context.Context, p access.Principal, req Request) (map[string]any, error) {
 	d, err := s.prepare(ctx, p, req, "validate/action")
 	if err != nil {
+		return nil, err
+	}
+	if err := s.looking(&d).preflight(ctx); err != nil {
 		return nil, err
 	}
 	var found []any

@@ -434,7 +434,12 @@ func TestWhatIfOfComputes(t *testing.T) {
 		}
 		w.az.on = func(_ context.Context, c deployments.Call) (deployments.Answer, bool) {
 			switch {
-			case last(c.Path) == "new" || !strings.Contains(c.Path, "/computes/"):
+			case c.Check && last(c.Path) == "bad":
+				return refusal(400, "InvalidPropertyValue", "The size is none."), true
+			case c.Check && last(c.Path) == "early":
+				return refusal(404, "ParentResourceNotFound", "There is no workspace yet."), true
+			case last(c.Path) == "new" && c.Check: // it would be made
+			case last(c.Path) == "new" || last(c.Path) == "bad" || last(c.Path) == "early" || !strings.Contains(c.Path, "/computes/"):
 				return deployments.Answer{}, false
 			case c.Method == "PUT" && (!c.Check || !c.Create):
 				t.Errorf("%s was written", c.Path)
@@ -443,14 +448,19 @@ func TestWhatIfOfComputes(t *testing.T) {
 			}
 			return deployments.Answer{Status: http.StatusOK, Body: map[string]any{"id": c.Path, "properties": map[string]any{"login": "Enabled"}}}, true
 		}
-		changes, err := w.s.WhatIf(t.Context(), w.owner, w.request("w", `{"resources": [`+compute("same")+`, `+compute("other")+`, `+compute("new")+`]}`), false)
+		changes, err := w.s.WhatIf(t.Context(), w.owner, w.request("w", `{"resources": [`+compute("same")+`, `+compute("other")+`, `+compute("new")+`, `+compute("early")+`]}`), false)
 		if err != nil {
 			t.Fatal(err)
 		}
-		wants(t, "what would change", words(changes), []string{"new Create", "other Unsupported", "same NoChange"})
+		wants(t, "what would change", words(changes), []string{"early Create", "new Create", "other Unsupported", "same NoChange"})
 		if text := fmt.Sprint(changes); !strings.Contains(text, "unsupportedReason:It is 2, not 5.") {
 			t.Errorf("the reason is not in %s", text)
 		}
+		bad := w.request("w", `{"resources": [`+compute("new")+`, `+compute("bad")+`]}`)
+		_, err = w.s.WhatIf(t.Context(), w.owner, bad, false)
+		refusedAs(t, err, fault.Invalid, "'main/bad' (Microsoft.MachineLearningServices/workspaces/computes) would fail: The size is none.")
+		_, err = w.s.Validate(t.Context(), w.owner, bad)
+		refusedAs(t, err, fault.Invalid, "The size is none.")
 	})
 }
 

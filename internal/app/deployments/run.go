@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -304,8 +305,28 @@ func (t *turn) resources(ctx context.Context) {
 // blame names a failed resource in the deployment's error.
 func (t *turn) blame(r *template.Resource, p *Problem) {
 	t.problems = append(t.problems, Problem{
-		Code: p.Code, Target: r.ID, Message: fmt.Sprintf("The resource '%s' (%s) failed: %s", r.Name, r.Type, p.Message), Details: p.Details,
+		Code: p.Code, Target: r.ID, Message: fmt.Sprintf("The resource '%s' (%s) failed: %s", r.Name, r.Type, p.Message), Details: brief(p.Details),
 	})
+}
+
+// longestDetail is how long a detail's message may be in a deployment's error, in
+// bytes. Clients print the whole error, and the list of all sizes has 26 KB.
+const longestDetail = 1000
+
+// brief leaves out what only the operation itself shows at length.
+func brief(details []any) []any {
+	out := slices.Clone(details)
+	for i, d := range out {
+		m, _ := d.(map[string]any)
+		words, _ := m["message"].(string)
+		if len(words) <= longestDetail {
+			continue
+		}
+		m = maps.Clone(m)
+		m["message"] = fmt.Sprintf("%s… (%d characters; the deployment's operations have all of them)", strings.ToValidUTF8(words[:100], ""), len(words))
+		out[i] = m
+	}
+	return out
 }
 
 // outputs evaluates the outputs. Secure ones are named, and their values dropped.

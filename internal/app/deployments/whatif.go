@@ -11,20 +11,20 @@ import (
 	"github.com/ebb-compute/ebb/internal/core/access"
 	"github.com/ebb-compute/ebb/internal/core/armid"
 	"github.com/ebb-compute/ebb/internal/core/template"
+	"github.com/ebb-compute/ebb/internal/fault"
 )
 
-// WhatIf says what a deployment would change, and changes nothing. brief leaves
-// out the resources themselves (resultFormat ResourceIdOnly).
+// WhatIf says what a deployment would change, and changes nothing; or why it would
+// fail, as far as that is known before. brief leaves out the resources themselves
+// (resultFormat ResourceIdOnly).
 func (s *Service) WhatIf(ctx context.Context, p access.Principal, req Request, brief bool) ([]any, error) {
 	d, err := s.prepare(ctx, p, req, "whatIf/action")
 	if err != nil {
 		return nil, err
 	}
-	t := &turn{s: s, d: &d, key: d.key()}
-	for _, p := range d.plan.Parameters {
-		if p.Secure {
-			t.secrets = secretsIn(p.Value, t.secrets)
-		}
+	t := s.looking(&d)
+	if err := t.preflight(ctx); err != nil {
+		return nil, err
 	}
 	changes := []any{}
 	for i, r := range d.plan.Resources {
@@ -57,6 +57,45 @@ func (s *Service) WhatIf(ctx context.Context, p access.Principal, req Request, b
 		changes = append(changes, map[string]any{"resourceId": r.ID, "changeType": word, "before": now, "after": afterOf(word, now)})
 	}
 	return trimmed(changes, brief), nil
+}
+
+// looking is a turn that writes nothing.
+func (s *Service) looking(d *prepared) *turn {
+	t := &turn{s: s, d: d, key: d.key()}
+	for _, p := range d.plan.Parameters {
+		if p.Secure {
+			t.secrets = secretsIn(p.Value, t.secrets)
+		}
+	}
+	return t
+}
+
+// preflight refuses computes that could not be made as the template has them. What
+// refers to resources that are not there yet, or lies in one, cannot be known.
+func (t *turn) preflight(ctx context.Context) error {
+	var refused []fault.Detail
+	for i, r := range t.d.plan.Resources {
+		if !r.Deployed() || !strings.EqualFold(r.Type, armid.ComputeType) {
+			continue
+		}
+		if ans, _ := t.call(ctx, Call{Method: "GET", Path: r.ID, Version: r.APIVersion}); ans.Status != http.StatusNotFound {
+			continue // what would become of it is a change, or none
+		}
+		body, problem := t.body(ctx, i)
+		if problem != nil {
+			continue
+		}
+		ans, problem := t.call(ctx, Call{Method: "PUT", Path: r.ID, Version: r.APIVersion, Body: body, Create: true, Check: true})
+		if problem != nil && ans.Status == http.StatusBadRequest {
+			refused = append(refused, fault.Detail{Code: problem.Code, Target: r.ID, Msg: fmt.Sprintf("The resource '%s' (%s) would fail: %s", r.Name, r.Type, problem.Message)})
+		}
+	}
+	if len(refused) == 0 {
+		return nil
+	}
+	e := fault.Coded(fault.Invalid, "InvalidTemplateDeployment", t.d.ID, "The template deployment '%s' is not valid according to the validation procedure. See inner errors for details. %s", t.d.Name, refused[0].Msg)
+	e.Details = refused
+	return e
 }
 
 func afterOf(word string, now any) any {

@@ -3,9 +3,30 @@
 package near
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 )
+
+// longest is how many bytes of a name are compared: none is longer, and comparing
+// costs their product.
+const longest = 260
+
+// shown is how many names a message gives.
+const shown = 8
+
+// List is a list of names for a message, the nearest to word first, with how many
+// more there are; "none" of none.
+func List(word string, names []string) string {
+	if len(names) == 0 {
+		return "none"
+	}
+	list := strings.Join(Names(word, names, shown), ", ")
+	if more := len(names) - shown; more > 0 {
+		list += fmt.Sprintf(" and %d more", more)
+	}
+	return list
+}
 
 // Names returns the n names that take the fewest edits to become word.
 func Names(word string, names []string, n int) []string {
@@ -34,6 +55,7 @@ func Meant(word string, names []string) (string, bool) {
 
 // Edits counts the letters to put in, take out or change to make b of a.
 func Edits(a, b string) int {
+	a, b = a[:min(len(a), longest)], b[:min(len(b), longest)]
 	row := make([]int, len(b)+1)
 	for j := range row {
 		row[j] = j

@@ -122,25 +122,25 @@ func SupportedList() string {
 	return strings.Join(names, ",")
 }
 
-// Nearest returns the offered size whose name differs least from what was typed; empty
-// when none is near enough to be meant.
-func Nearest(name string) string {
-	typed := strings.ToUpper(strings.TrimSpace(name))
-	if len(typed) > 64 {
-		return "" // no size is called so; comparing would only take time
+// guess is from how many differences on a guess is worth nothing.
+const guess = 4
+
+// Near returns the n offered sizes whose names are nearest to what was typed, and
+// the first of them alone where it is near enough to be meant.
+func Near(typed string, n int) (meant string, names []string) {
+	const prefix = "STANDARD_"
+	typed = strings.ToUpper(strings.TrimSpace(typed))
+	for _, m := range Sizes() {
+		names = append(names, m.Canonical())
 	}
-	best, least := "", 4 // differences: from so many on the guess is worth nothing
-	for _, m := range sizes().all {
-		if m.Retired != "" {
-			continue
-		}
-		full := m.Canonical()
-		d := min(near.Edits(typed, full), near.Edits(typed, strings.TrimPrefix(full, "STANDARD_")))
-		if d < least {
-			best, least = full, d
-		}
+	if !strings.HasPrefix(typed, prefix[:4]) { // "D2_v3": what every name begins with is often left out
+		typed = prefix + typed
 	}
-	return best
+	names = near.Names(typed, names, n)
+	if near.Edits(typed, names[0]) < guess {
+		meant = names[0]
+	}
+	return meant, names
 }
 
 // Families returns the name of every family, in order.

@@ -67,14 +67,15 @@ func TestTable(t *testing.T) {
 	}
 }
 
-func TestNearest(t *testing.T) {
+func TestNear(t *testing.T) {
 	t.Parallel()
 	for typed, want := range map[string]string{
-		"Standard_DS3_2": "STANDARD_DS3_V2", "Standar_D2_v2": "STANDARD_D2_V2", "D2_v3": "STANDARD_D2_V3",
+		"Standard_DS3_2": "STANDARD_DS3_V2", "Standar_D2_v2": "STANDARD_D2_V2", "D2_v3": "STANDARD_D2_V3", "Standard_DS3v2": "STANDARD_DS3_V2",
 		"nothing like any size of a machine at all": "", strings.Repeat("x", 1<<16): "",
 	} {
-		if got := quota.Nearest(typed); got != want {
-			t.Errorf("Nearest(%.40q) = %q, want %q", typed, got, want)
+		got, names := quota.Near(typed, 5)
+		if got != want || len(names) != 5 || want != "" && names[0] != want || !strings.HasPrefix(names[4], "STANDARD_") {
+			t.Errorf("Near(%.40q) = %q, %q, want %q", typed, got, names, want)
 		}
 	}
 }
