@@ -102,6 +102,9 @@ func open(ctx context.Context, conf config.Config, log *slog.Logger) (_ *server,
 	if s.seed, err = s.workspaces.Seed(ctx); err != nil {
 		return nil, fmt.Errorf("make the first workspace: %w", err)
 	}
+	if err := s.accounts.Index(ctx); err != nil {
+		return nil, err
+	}
 	s.loop = &control.Loop{
 		Store: s.store, Engine: s.engine(), Now: s.clock.Now, Term: s.store.Term(), Log: log,
 		Installation: s.seed.TenantID,

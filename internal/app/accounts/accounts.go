@@ -13,7 +13,6 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/ebb-compute/ebb/internal/app/workspaces"
@@ -46,8 +45,6 @@ type Service struct {
 	Workspaces Workspaces
 	Deriver    Deriver
 	Now        func() time.Time // site clock, UTC
-
-	known sync.Map // name → row.Key of what the account belongs to, as it was found last
 }
 
 // Account is a storage account.
@@ -78,38 +75,66 @@ func (s *Service) Find(ctx context.Context, name string) (Account, error) {
 }
 
 func (s *Service) owner(ctx context.Context, name string) (Account, error) {
-	if k, ok := s.known.Load(name); ok {
-		if a, err := s.of(ctx, name, k.(row.Key)); err == nil || !errors.Is(err, fault.NotFound) {
-			return a, err
-		}
-		s.known.Delete(name)
+	rec, err := s.Store.Get(ctx, workspaces.AccountKey(name))
+	if errors.Is(err, fault.NotFound) {
+		return Account{}, missing(name)
 	}
+	if err != nil {
+		return Account{}, fmt.Errorf("find account %s: %w", name, err)
+	}
+	k, err := workspaces.OwnerOf(rec)
+	if err != nil {
+		return Account{}, fmt.Errorf("find account %s: %w", name, err)
+	}
+	a, err := s.of(ctx, name, k)
+	if errors.Is(err, fault.NotFound) { // it went with its group
+		err = missing(name)
+	}
+	return a, err
+}
+
+// Index notes to whom the accounts belong that were made before that was kept. It
+// is for the start of the server.
+func (s *Service) Index(ctx context.Context) error {
 	for _, kind := range []row.Kind{row.Workspace, row.Resource} {
 		for after := ""; ; {
 			page, err := s.Store.List(ctx, row.Query{Kind: kind, After: after})
 			if err != nil {
-				return Account{}, fmt.Errorf("find account %s: %w", name, err)
+				return fmt.Errorf("index accounts: %w", err)
 			}
 			for _, rec := range page.Records {
-				k := rec.Row.Key()
-				if kind == row.Resource && !strings.HasSuffix(k.ID, resourceSuffix+name) {
-					continue
+				if err := s.index(ctx, rec.Row.Key()); err != nil {
+					return fmt.Errorf("index the account of %s: %w", rec.Row.Key().ID, err)
 				}
-				a, err := s.of(ctx, name, k)
-				if errors.Is(err, fault.NotFound) {
-					continue
-				}
-				if err == nil {
-					s.known.Store(name, k)
-				}
-				return a, err
 			}
 			if after = page.Next; after == "" {
 				break
 			}
 		}
 	}
-	return Account{}, missing(name)
+	return nil
+}
+
+// index notes that an account belongs to a workspace or a record, if it does and
+// nobody has it yet.
+func (s *Service) index(ctx context.Context, k row.Key) error {
+	name := ""
+	if k.Kind == row.Workspace {
+		w, err := s.Workspaces.Lookup(ctx, k.ID)
+		if err != nil {
+			return err
+		}
+		name = armid.Account(w.GUID)
+	} else if i := strings.LastIndex(k.ID, resourceSuffix); i >= 0 && !strings.Contains(k.ID[i+len(resourceSuffix):], "/") {
+		name = k.ID[i+len(resourceSuffix):]
+	} else {
+		return nil
+	}
+	if _, err := s.owner(ctx, name); !errors.Is(err, fault.NotFound) {
+		return err
+	}
+	_, err := s.Store.Commit(ctx, row.Put(workspaces.AccountOwner(name, k, s.Now().UTC())))
+	return err
 }
 
 // resourceSuffix is how the id of a record of an account ends, before its name.

@@ -1,6 +1,7 @@
 package accounts_test
 
 import (
+	"context"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -87,6 +88,9 @@ func TestARecordIsAnAccountWhileItIsThere(t *testing.T) {
 	if _, err := w.store.Commit(t.Context(), row.Put(doc)); err != nil {
 		t.Fatal(err)
 	}
+	if err := w.s.Index(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 	first, err := w.s.Find(t.Context(), "mine")
 	if err != nil || first.Scope != id || first.Workspace != "" {
 		t.Errorf("%+v, %v", first, err)
@@ -106,6 +110,51 @@ func TestARecordIsAnAccountWhileItIsThere(t *testing.T) {
 	}
 	if again, err := w.s.Find(t.Context(), "mine"); err != nil || again.Unique == first.Unique {
 		t.Errorf("another of the name: %+v, %v; the first was %+v", again, err, first)
+	}
+}
+
+// listless is a store that counts lists.
+type listless struct {
+	accounts.Store
+	lists int
+}
+
+func (l *listless) List(ctx context.Context, q row.Query) (row.Page, error) {
+	l.lists++
+	return l.Store.List(ctx, q)
+}
+
+// TestFindingAnAccountListsNothing: anybody may ask for any name, as often as they
+// like, before anything is known of them.
+func TestFindingAnAccountListsNothing(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	counted := &listless{Store: w.store}
+	w.s.Store = counted
+	for _, name := range []string{"nobody", w.account} {
+		if _, err := w.s.Find(t.Context(), name); (err == nil) != (name == w.account) {
+			t.Errorf("Find(%s): %v", name, err)
+		}
+	}
+	if counted.lists != 0 {
+		t.Errorf("%d lists were asked for", counted.lists)
+	}
+}
+
+// TestAccountsFromBefore: those of data that has no index yet are found after Index.
+func TestAccountsFromBefore(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	if _, err := w.store.Commit(t.Context(), row.Drop(workspaces.AccountKey(w.account))); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if err := w.s.Index(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if a, err := w.s.Find(t.Context(), w.account); err != nil || a.Scope != w.id {
+		t.Errorf("%+v, %v", a, err)
 	}
 }
 

@@ -198,6 +198,9 @@ func (s *Service) Delete(ctx context.Context, p access.Principal, req Request) (
 		}
 	}
 	changes := []row.Change{s.event(p, id.Key(), "deleted")}
+	if id.Is(accountType) {
+		changes = append(changes, row.Drop(workspaces.AccountKey(strings.ToLower(id.Name()))))
+	}
 	for _, kind := range []row.Kind{row.Resource, row.Lock, row.Assignment} {
 		below, err := s.all(ctx, row.Query{Kind: kind, Prefix: id.Key() + "/"})
 		if err != nil {
@@ -264,6 +267,11 @@ func (s *Service) writeOnce(ctx context.Context, p access.Principal, req Request
 	what := "updated"
 	if have == nil {
 		what = "created"
+		claim, err := s.claim(ctx, id)
+		if err != nil {
+			return Document{}, err
+		}
+		changes = append(changes, claim...)
 	}
 	if rev, err = s.Store.Commit(ctx, append(changes, change, s.event(p, id.Key(), what))...); err != nil {
 		return Document{}, fmt.Errorf("keep %s: %w", id.Name(), err)
@@ -271,6 +279,36 @@ func (s *Service) writeOnce(ctx context.Context, p access.Principal, req Request
 	out, err := s.show(ctx, next, rev)
 	out.Created = have == nil
 	return out, err
+}
+
+const accountType = "Microsoft.Storage/storageAccounts"
+
+// claim takes the name of a storage account, which is unique on the whole server.
+func (s *Service) claim(ctx context.Context, id armid.ID) ([]row.Change, error) {
+	if !id.Is(accountType) {
+		return nil, nil
+	}
+	name := strings.ToLower(id.Name())
+	mine := workspaces.AccountOwner(name, key(id), s.Now())
+	rec, err := s.Store.Get(ctx, mine.Key())
+	if errors.Is(err, fault.NotFound) {
+		return []row.Change{row.Create(mine)}, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("find account %s: %w", name, err)
+	}
+	owner, err := workspaces.OwnerOf(rec)
+	if err != nil {
+		return nil, fmt.Errorf("find account %s: %w", name, err)
+	}
+	_, err = s.Store.Get(ctx, owner)
+	switch {
+	case errors.Is(err, fault.NotFound): // it went with its group
+		return []row.Change{row.Update(mine, rec.Rev)}, nil
+	case err != nil:
+		return nil, fmt.Errorf("find account %s: %w", name, err)
+	}
+	return nil, fault.Coded(fault.Conflict, "StorageAccountAlreadyTaken", name, "The storage account named %s is already taken: it is that of %s.", name, owner.ID)
 }
 
 // canonicalID returns an id in Azure's spelling of its types, below the group as

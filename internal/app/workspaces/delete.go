@@ -251,7 +251,7 @@ func (s *Service) dropWorkspace(ctx context.Context, info Info) error {
 			return fmt.Errorf("remove the files of workspace %s: %w", info.Name, err)
 		}
 	}
-	return s.dropLast(ctx, row.Key{Kind: row.Workspace, ID: info.Key})
+	return s.dropLast(ctx, row.Key{Kind: row.Workspace, ID: info.Key}, row.Drop(AccountKey(armid.Account(info.GUID))))
 }
 
 func (s *Service) dropGroup(ctx context.Context, group string) error {
@@ -262,8 +262,8 @@ func (s *Service) dropGroup(ctx context.Context, group string) error {
 }
 
 // dropLast drops the row itself and ends the operations that wait for it.
-func (s *Service) dropLast(ctx context.Context, k row.Key) error {
-	changes := []row.Change{row.Drop(k), s.event(access.Principal{Name: "ebb"}, k.ID, "deleted", "All that was in it is gone.")}
+func (s *Service) dropLast(ctx context.Context, k row.Key, with ...row.Change) error {
+	changes := append(with, row.Drop(k), s.event(access.Principal{Name: "ebb"}, k.ID, "deleted", "All that was in it is gone."))
 	ops, err := s.all(ctx, row.Query{Kind: row.Operation, Parent: k.ID})
 	if err != nil {
 		return fmt.Errorf("list operations: %w", err)

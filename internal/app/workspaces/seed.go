@@ -98,6 +98,7 @@ func (s *Service) first(c Client) ([]row.Change, error) {
 	region := s.region()
 	sub, group := armid.Subscription(c.SubscriptionID), armid.Group(c.SubscriptionID, c.ResourceGroup)
 	ws := armid.Workspace(c.SubscriptionID, c.ResourceGroup, c.Workspace)
+	resource := s.workspace(c, ws, region, now)
 	bodies := []struct {
 		kind       row.Kind
 		id, parent string
@@ -113,12 +114,12 @@ func (s *Service) first(c Client) ([]row.Change, error) {
 			"id": group, "name": c.ResourceGroup, "type": "Microsoft.Resources/resourceGroups", "location": region, "tags": map[string]any{},
 			"properties": map[string]any{"provisioningState": "Succeeded"},
 		}},
-		{row.Workspace, ws, group, workspaceBody{c.TenantID, s.workspace(c, ws, region, now)}},
+		{row.Workspace, ws, group, workspaceBody{c.TenantID, resource}},
 		{row.Event, s.NewID(), ws, map[string]any{
 			"who": c.ObjectID, "what": "installed", "when": now.Format(time.RFC3339Nano), "why": "The server started for the first time.",
 		}},
 	}
-	var changes []row.Change
+	changes := []row.Change{row.Create(AccountOwner(account(resource), row.Key{Kind: row.Workspace, ID: strings.ToLower(ws)}, now))}
 	for _, b := range bodies {
 		raw, err := json.Marshal(b.body)
 		if err != nil {

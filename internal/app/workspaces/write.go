@@ -164,13 +164,20 @@ func (s *Service) save(ctx context.Context, p access.Principal, id armid.ID, nex
 		// As the group was when it was looked at: one that is being deleted would
 		// leave the workspace behind, in no group.
 		changes = append(changes, row.Same(row.Key{Kind: row.ResourceGroup, ID: doc.Parent}, group), row.Create(doc),
-			s.event(p, doc.ID, "created", "Asked for by "+p.Name+"."))
+			row.Put(AccountOwner(account(next), doc.Key(), now)), s.event(p, doc.ID, "created", "Asked for by "+p.Name+"."))
 	}
 	rev, err := s.Store.Commit(ctx, changes...)
 	if err != nil {
 		return Result{}, fmt.Errorf("keep workspace %s: %w", id.Name(), err)
 	}
 	return Result{Document{next, rev, p.ID}, op}, nil
+}
+
+// account is the name of a workspace's own storage account.
+func account(resource map[string]any) string {
+	props, _ := resource["properties"].(map[string]any)
+	guid, _ := props["workspaceId"].(string)
+	return armid.Account(guid)
 }
 
 // canonical checks a body and returns the resource as it is kept, and
