@@ -52,6 +52,8 @@ type Store struct {
 	seed  maphash.Seed
 	locks [1024]sync.Mutex // of writes, by key
 	names sync.RWMutex     // held to give blobs other names, shared to write any
+
+	retired map[string]bool // by name; guarded by names
 }
 
 // The folders in a store's own: blobs by name, and files that are not yet blobs.

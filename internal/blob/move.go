@@ -32,7 +32,7 @@ func (s *Store) Move(_ context.Context, from, to string) error {
 	if old == path {
 		return nil
 	}
-	err = s.rename(old, path, s.renameFile)
+	err = s.rename(to, old, path, s.renameFile)
 	if errors.Is(err, fs.ErrNotExist) {
 		return missing(from, err)
 	}
@@ -56,7 +56,7 @@ func (s *Store) MoveAll(ctx context.Context, from, to string) error {
 			return err
 		}
 	}
-	err = s.rename(folderOf(from), folderOf(to), s.root.Rename)
+	err = s.rename(to, folderOf(from), folderOf(to), s.root.Rename)
 	switch {
 	case err == nil, errors.Is(err, fs.ErrNotExist): // another call has moved them
 		return nil
@@ -98,9 +98,9 @@ func folderOf(prefix string) string {
 	return b.String()
 }
 
-// rename gives what lies at a path another one, makes that last, and prunes what
-// is left above the old one. Nobody writes a blob meanwhile.
-func (s *Store) rename(old, path string, rename func(old, path string) error) error {
+// rename gives what lies at a path another one, which is that of key, makes that
+// last, and prunes what is left above the old one. Nobody writes a blob meanwhile.
+func (s *Store) rename(key, old, path string, rename func(old, path string) error) error {
 	found := false
 	err := s.settle(path, func() error {
 		s.names.Lock()
@@ -108,6 +108,9 @@ func (s *Store) rename(old, path string, rename func(old, path string) error) er
 		_, err := s.root.Lstat(old)
 		if found = !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, errNotDir); !found {
 			return nil
+		}
+		if err := s.closed(key); err != nil {
+			return err
 		}
 		return errors.Join(err, rename(old, path))
 	})

@@ -191,6 +191,9 @@ func (s *Store) write(_ context.Context, key string, w Write, content func(f *os
 	}
 	err = s.settle(path, func() error {
 		defer s.lock(key)()
+		if err := s.closed(key); err != nil {
+			return err
+		}
 		if w.May != nil {
 			if err := s.ask(key, w.May); err != nil {
 				return err
