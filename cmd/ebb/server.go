@@ -233,7 +233,7 @@ func (s storageAccounts) Account(ctx context.Context, name string) (storage.Acco
 	out := storage.Account{Unique: a.Unique, Scope: a.Scope, Generations: a.Generations}
 	if a.Workspace != "" {
 		place := assets.Place{GUID: a.Workspace}
-		out.Containers = []string{place.ArtifactContainer(), place.DatastoreContainer()}
+		out.Containers, out.Owns = []string{place.ArtifactContainer(), place.DatastoreContainer()}, place.Owns
 	}
 	return out, nil
 }

@@ -32,11 +32,11 @@ func (d *Delegation) fields() []*string {
 	return []*string{&d.Object, &d.Tenant, &d.Start, &d.Expiry, &d.Service, &d.Version}
 }
 
-// DelegationKey returns the key that signs on behalf of a user, for one account. It is
-// derived from what it says of itself: change a word, and it is another key.
-func (k *Keys) DelegationKey(account string, d Delegation) []byte {
+// DelegationKey returns the key that signs on behalf of a user, for one account, which
+// is given by what is never another's: a name may be. The key is derived from what it says of itself: change a word, and it is another key.
+func (k *Keys) DelegationKey(unique string, d Delegation) []byte {
 	mac := hmac.New(sha256.New, k.accounts)
-	fmt.Fprintf(mac, "user delegation key\n%s", strings.ToLower(account))
+	fmt.Fprintf(mac, "user delegation key\n%s", strings.ToLower(unique))
 	for _, f := range d.fields() {
 		fmt.Fprintf(mac, "\n%d %s", len(*f), *f)
 	}

@@ -114,6 +114,7 @@ func AccountSASSignature(key []byte, account string, q url.Values) []byte {
 // SASRequest is what somebody with a signature wants.
 type SASRequest struct {
 	Account, Container string
+	Unique             string     // what tells the account from others that had its name: whose user delegation keys count; empty: none does
 	Blob               string     // empty: the container itself
 	Need               string     // letters, of which any one is enough: "cw" to put a blob; "" is what no signature of a container or blob permits
 	AccountNeed        string     // the same for the signature of an account; empty: Need
@@ -222,7 +223,7 @@ func (k *Keys) checkServiceSAS(want SASRequest, q url.Values, sig []byte, now ti
 	for i, f := range delegation {
 		*d.fields()[i] = q.Get(f)
 	}
-	if subtle.ConstantTimeCompare(sig, sign(k.DelegationKey(want.Account, d))) != 1 {
+	if want.Unique == "" || subtle.ConstantTimeCompare(sig, sign(k.DelegationKey(want.Unique, d))) != 1 {
 		return denied("Signature did not match.")
 	}
 	return d.inTime(now)

@@ -69,6 +69,13 @@ func denied(format string, args ...any) error {
 // whether it allows to replace what is there.
 func (c *call) checkSAS(op operation) error {
 	want := token.SASRequest{Account: c.account, Container: c.container, Blob: c.name, Need: op.need, AccountNeed: op.account, IP: c.who()}
+	if c.q.Has("skoid") { // a user's, of the account as it is now, and not of one that had its name
+		account, err := c.accountOf()
+		if err != nil && !errors.Is(err, fault.NotFound) {
+			return err
+		}
+		want.Unique = account.Unique
+	}
 	check := func() error { return c.Keys.CheckSAS(want, c.q, c.Now()) }
 	if op.need == "cw" {
 		want.Need = "w"
@@ -134,7 +141,11 @@ func (c *call) checkBearer(tok string) error {
 	if err != nil {
 		return err
 	}
-	if !p.May(a.Scope) || p.Kind == access.RunIdentity && c.closed() {
+	closed, err := c.closed()
+	if err != nil {
+		return err
+	}
+	if !p.May(a.Scope) || p.Kind == access.RunIdentity && closed {
 		return fault.Coded(fault.Forbidden, "AuthorizationPermissionMismatch", "", "This request is not authorized to perform this operation using this permission.")
 	}
 	c.cred.who = p
@@ -144,9 +155,13 @@ func (c *call) checkBearer(tok string) error {
 // closed reports whether a request would write where a run's token may only read:
 // code and the files of runs are others' as well, who would run what a job had put
 // there. A run writes its own files by the workspace's API.
-func (c *call) closed() bool {
+func (c *call) closed() (bool, error) {
 	reads := c.r.Method == http.MethodGet || c.r.Method == http.MethodHead || c.r.Method == http.MethodPost // of a batch, each part is asked for itself
-	return !reads && ofWorkspace(c.account, c.container) && !strings.HasPrefix(c.container, openContainer)
+	if reads {
+		return false, nil
+	}
+	own, err := c.own()
+	return own && !strings.HasPrefix(c.container, openContainer), err
 }
 
 // sharedKeyOf takes apart "SharedKey account:signature", and the same of SharedKeyLite.

@@ -8,7 +8,9 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -23,14 +25,29 @@ import (
 var account = armid.Account(workspace)
 
 // owners are the accounts of a test: the workspace's, and a record.
-type owners struct{ generations [2]int }
+type owners struct {
+	generations [2]int
+	remade      *atomic.Int32 // how often the record was made again; default: never
+}
+
+func (o owners) times() int32 {
+	if o.remade == nil {
+		return 0
+	}
+	return o.remade.Load()
+}
+
+// owned are the containers that the workspace came with.
+func owned(name string) bool {
+	return slices.Contains([]string{container, "azureml-blobstore-" + workspace, "snapshots-" + workspace, "snapshots-0123456789abcdef-" + workspace}, name)
+}
 
 func (o owners) Account(_ context.Context, name string) (storage.Account, error) {
 	switch name {
 	case account:
-		return storage.Account{Unique: account, Scope: "/workspaces/ws", Containers: []string{container}, Generations: o.generations}, nil
+		return storage.Account{Unique: account, Scope: "/workspaces/ws", Containers: []string{container}, Generations: o.generations, Owns: owned}, nil
 	case "record":
-		return storage.Account{Unique: "record@1", Scope: "/storageaccounts/record"}, nil
+		return storage.Account{Unique: fmt.Sprint("record@", 1+o.times()), Scope: "/storageaccounts/record"}, nil
 	}
 	return storage.Account{}, fault.New(fault.NotFound, name, "no such account")
 }
@@ -217,6 +234,11 @@ func TestASharedKeySaysTheAccount(t *testing.T) {
 // delegated asks for a user delegation key and signs with it, as clients do.
 func (s *site) delegated(sr, depth, path string, change ...string) url.Values {
 	s.t.Helper()
+	return s.delegatedIn(account, container, sr, depth, path, change...)
+}
+
+func (s *site) delegatedIn(account, container, sr, depth, path string, change ...string) url.Values {
+	s.t.Helper()
 	a := s.send("POST", "/"+account+"/?restype=service&comp=userdelegationkey", "<KeyInfo><Start>"+now.Format(time.RFC3339)+"</Start><Expiry>"+now.Add(time.Hour).Format(time.RFC3339)+"</Expiry></KeyInfo>", bearer, "Bearer user")
 	var key struct {
 		SignedOid, SignedTid, SignedStart, SignedExpiry, SignedService, SignedVersion string
@@ -241,6 +263,35 @@ func (s *site) delegated(sr, depth, path string, change ...string) url.Values {
 	}
 	q.Set("sig", base64.StdEncoding.EncodeToString(token.MAC(raw, text)))
 	return q
+}
+
+// TestADelegationEndsWithItsAccount: who had a user delegation key of an account has
+// none of the next account of its name.
+func TestADelegationEndsWithItsAccount(t *testing.T) {
+	t.Parallel()
+	var remade atomic.Int32
+	s := newAccounts(t, owners{remade: &remade})
+	furnish := func() {
+		t.Helper()
+		for _, path := range []string{"/record/box?restype=container", "/record/box/a"} {
+			if a := s.send("PUT", path, "x", bearer, "Bearer user", "x-ms-blob-type", "BlockBlob"); a.status != 201 {
+				t.Fatalf("%s: %+v", path, a)
+			}
+		}
+	}
+	furnish()
+	q := s.delegatedIn("record", "box", "c", "", "")
+	if a := s.send("GET", "/record/box/a?"+q.Encode(), ""); a.status != 200 {
+		t.Fatalf("before: %+v", a)
+	}
+	remade.Add(1)
+	furnish()
+	if a := s.send("GET", "/record/box/a?"+q.Encode(), ""); a.code() != "AuthenticationFailed" {
+		t.Errorf("in the next account of that name: %d %s", a.status, a.code())
+	}
+	if a := s.send("GET", "/record/box/a?"+s.delegatedIn("record", "box", "c", "", "").Encode(), ""); a.status != 200 {
+		t.Errorf("with a key of its own: %d %s", a.status, a.code())
+	}
 }
 
 func TestUserDelegations(t *testing.T) {
@@ -331,6 +382,22 @@ func TestContainersComeAndGo(t *testing.T) {
 	}
 	if a := as("PUT", box+"/staged?comp=blocklist", blockList("Latest", id(1))); a.code() != "InvalidBlockList" {
 		t.Errorf("an old block in the new container: %+v", a)
+	}
+	// A name that looks like one of a workspace's own is none.
+	stray := "/" + account + "/x-" + workspace
+	if a := as("PUT", stray+"/a", "x", "x-ms-blob-type", "BlockBlob"); a.code() != "ContainerNotFound" {
+		t.Errorf("a blob in a container that nobody made: %d %s", a.status, a.code())
+	}
+	if a := as("GET", stray+"?restype=container", ""); a.code() != "ContainerNotFound" {
+		t.Errorf("a container that nobody made: %d %s", a.status, a.code())
+	}
+	for _, step := range []string{stray + "?restype=container", stray + "/a"} {
+		if a := as("PUT", step, "x", "x-ms-blob-type", "BlockBlob"); a.status != 201 {
+			t.Errorf("PUT %s: %d %s", step, a.status, a.code())
+		}
+	}
+	if a := as("DELETE", stray+"?restype=container", ""); a.status != 202 {
+		t.Errorf("deleting it: %d %s", a.status, a.code())
 	}
 	// A workspace's own are there, and stay.
 	own := "/" + account + "/" + container

@@ -33,15 +33,30 @@ func (c *call) record() (string, error) {
 	return record(a.Unique, c.container), err
 }
 
-// ofWorkspace reports whether a container is one of a workspace's, by its name.
-func ofWorkspace(account, container string) bool {
-	owner, ok := armid.AccountOfContainer(container)
-	return ok && owner == account
+// own reports whether the container is one that its workspace came with. The
+// account must be there: the server's signatures outlive a workspace.
+func (c *call) own() (bool, error) {
+	if c.Accounts == nil {
+		owner, ok := armid.AccountOfContainer(c.container)
+		return ok && owner == c.account, nil
+	}
+	a, err := c.accountOf()
+	switch {
+	case err != nil:
+		return false, err
+	case a.Owns != nil:
+		return a.Owns(c.container), nil
+	}
+	return slices.Contains(a.Containers, c.container), nil
 }
 
 // enter finds the container that the request is for.
 func (c *call) enter() error {
-	if ofWorkspace(c.account, c.container) {
+	own, err := c.own()
+	if err != nil {
+		return err
+	}
+	if own {
 		c.box = c.container
 		return nil
 	}
@@ -92,7 +107,11 @@ func (c *call) createContainer() error {
 		return err
 	}
 	already := fault.Coded(fault.Conflict, "ContainerAlreadyExists", "", "The specified container already exists.")
-	if ofWorkspace(c.account, c.container) {
+	own, err := c.own()
+	if err != nil {
+		return err
+	}
+	if own {
 		return already
 	}
 	at, err := c.record()
@@ -115,7 +134,11 @@ func (c *call) createContainer() error {
 
 // containerInfo is what is known of the container.
 func (c *call) containerInfo() (blob.Info, error) {
-	if ofWorkspace(c.account, c.container) {
+	own, err := c.own()
+	if err != nil {
+		return blob.Info{}, err
+	}
+	if own {
 		return ownContainer(c.container), nil
 	}
 	at, err := c.record()
@@ -161,7 +184,11 @@ func (c *call) setContainerMetadata() error {
 	if err != nil {
 		return err
 	}
-	if ofWorkspace(c.account, c.container) {
+	own, err := c.own()
+	if err != nil {
+		return err
+	}
+	if own {
 		return ownOnly("it takes no metadata")
 	}
 	may, err := c.mayWrite()
@@ -190,7 +217,11 @@ func (c *call) setContainerMetadata() error {
 // deleteContainer answers Delete Container. The record goes first: what is left of
 // its blobs after a crash is in a box that nobody can name, and [Tidy] empties it.
 func (c *call) deleteContainer() error {
-	if ofWorkspace(c.account, c.container) {
+	own, err := c.own()
+	if err != nil {
+		return err
+	}
+	if own {
 		return ownOnly("it goes with the workspace")
 	}
 	may, err := c.mayWrite()

@@ -90,6 +90,10 @@ func (c *call) userDelegationKey() error {
 			return badNode("Start", "it must be a time before the expiry")
 		}
 	}
+	account, err := c.accountOf()
+	if err != nil {
+		return err
+	}
 	const form = "2006-01-02T15:04:05Z"
 	d := token.Delegation{Object: c.cred.who.ID, Tenant: c.cred.who.Tenant, Start: start.UTC().Format(form), Expiry: expiry.UTC().Format(form), Service: "b", Version: c.w.Header().Get("x-ms-version")}
 	c.send(http.StatusOK, marshal(struct {
@@ -102,7 +106,7 @@ func (c *call) userDelegationKey() error {
 		Version string   `xml:"SignedVersion"`
 		Value   string
 	}{Oid: d.Object, Tid: d.Tenant, Start: d.Start, Expiry: d.Expiry, Service: d.Service, Version: d.Version,
-		Value: base64.StdEncoding.EncodeToString(c.Keys.DelegationKey(c.account, d))}))
+		Value: base64.StdEncoding.EncodeToString(c.Keys.DelegationKey(account.Unique, d))}))
 	return nil
 }
 

@@ -38,8 +38,11 @@ type Keys interface {
 type Account struct {
 	Unique      string   // its name, and what tells it from another of that name before or after it
 	Scope       string   // the ARM id that says who may touch it: its workspace's, or its own
-	Containers  []string // that it has without anybody having made them
+	Containers  []string // that it has without anybody having made them, and shows
 	Generations [2]int   // of its keys 1 and 2
+	// Owns reports whether the account has a container without anybody having made
+	// it, shown or not. Default: those of Containers.
+	Owns func(container string) bool
 }
 
 // Accounts finds storage accounts. [fault.NotFound] where there is none of that name.

@@ -67,6 +67,20 @@ func (w Place) ArtifactContainer() string { return "azureml-" + strings.ToLower(
 // DatastoreContainer is the blob container of the default datastore.
 func (w Place) DatastoreContainer() string { return "azureml-blobstore-" + strings.ToLower(w.GUID) }
 
+// Owns reports whether a container is one that the workspace has without anybody
+// having made it: those above, and those of uploads ([Service.NewUpload]). Others
+// may end in the workspace's guid as well.
+func (w Place) Owns(container string) bool {
+	switch container {
+	case w.SnapshotContainer(), w.ArtifactContainer(), w.DatastoreContainer():
+		return true
+	}
+	guid := strings.ToLower(w.GUID)
+	random, ok := strings.CutPrefix(container, UploadContainer)
+	random, ok2 := strings.CutSuffix(random, "-"+guid)
+	return ok && ok2 && len(random) == uploadDigits && strings.Trim(random, "0123456789abcdef") == ""
+}
+
 // tries is how often a write is made again when somebody else was first.
 const tries = 16
 

@@ -25,8 +25,15 @@ type Blob struct {
 // removed by retention.
 func (s *Service) NewUpload(w Place) string {
 	random := strings.ReplaceAll(s.NewID(), "-", "")
-	return "snapshots-" + random[len(random)-16:] + "-" + strings.ToLower(w.GUID) // as long as a container's name may be
+	return UploadContainer + random[len(random)-uploadDigits:] + "-" + strings.ToLower(w.GUID)
 }
+
+// UploadContainer begins the name of an upload's container: so many random hexadecimal
+// digits follow, and the workspace's guid. It is as long as a container's name may be.
+const (
+	UploadContainer = "snapshots-"
+	uploadDigits    = 16
+)
 
 // hashed says under what name code of some content is kept.
 type hashed struct {

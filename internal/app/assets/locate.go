@@ -195,7 +195,7 @@ func inRun(w Place, run string, words []string, uri string) (Location, error) {
 // an address of their own; containers that somebody made in the workspace's
 // account lie elsewhere in the blob store.
 func within(container, at string, w Place, uri string) (Location, error) {
-	if account, ok := armid.AccountOfContainer(container); !ok || account != armid.Account(w.GUID) || strings.HasPrefix(container, "logs-") {
+	if !w.Owns(container) {
 		return Location{}, fault.Coded(fault.Unsupported, "NotImplemented", uri, "The container %.80q is not one that the workspace came with. Jobs and assets read those only, as datastores name them.", container)
 	}
 	folder := at == "" || strings.HasSuffix(at, "/")
