@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
+	"github.com/ebb-compute/ebb/internal/api/nodes"
 	"github.com/ebb-compute/ebb/internal/api/storage"
 	"github.com/ebb-compute/ebb/internal/app/assets"
 	"github.com/ebb-compute/ebb/internal/app/retention"
@@ -114,13 +116,21 @@ func (p prunable) Stub(ctx context.Context, key, words string) error {
 }
 
 // Forget implements [workspaces.Files]: a workspace's containers end in its guid, or
-// were made in its account.
+// were made in its account. They are closed first: what is being sent to them has
+// not come yet.
 func (p prunable) Forget(ctx context.Context, guid string) error {
+	p.blobs.Retire(strings.ToLower(guid))
+	p.blobs.Retire(armid.Account(guid)) // the records of containers that were made in it
+	of := assets.Place{GUID: guid}
+	uploads, err := p.uploads(ctx, of)
+	if err != nil {
+		return err
+	}
+	all := append(uploads, of.SnapshotContainer(), of.ArtifactContainer(), of.DatastoreContainer(), nodes.LogContainer(guid), nodes.AsideContainer(guid))
 	if err := storage.Forget(ctx, p.blobs, armid.Account(guid)); err != nil {
 		return err
 	}
-	of := assets.Place{GUID: guid}
-	for _, container := range []string{of.SnapshotContainer(), of.ArtifactContainer(), of.DatastoreContainer()} {
+	for _, container := range all {
 		list, err := p.List(ctx, container+"/")
 		if err != nil {
 			return err
@@ -132,6 +142,21 @@ func (p prunable) Forget(ctx context.Context, guid string) error {
 		}
 	}
 	return nil
+}
+
+// uploads are the containers of a workspace that code was sent to.
+func (p prunable) uploads(ctx context.Context, of assets.Place) ([]string, error) {
+	list, err := p.List(ctx, assets.UploadContainer)
+	if err != nil {
+		return nil, err
+	}
+	var out []string
+	for _, b := range list {
+		if container, _, _ := strings.Cut(b.Key, "/"); of.Owns(container) && !slices.Contains(out, container) {
+			out = append(out, container)
+		}
+	}
+	return out, nil
 }
 
 // folder is a folder of the machine's cache as retention sees it.

@@ -11,7 +11,6 @@ import (
 	"path"
 	"regexp"
 	"strconv"
-	"strings"
 
 	"github.com/ebb-compute/ebb/internal/app/assets"
 	"github.com/ebb-compute/ebb/internal/core/access"
@@ -53,7 +52,7 @@ func (s *server) log(w http.ResponseWriter, r *http.Request) (int, any, error) {
 	if err != nil {
 		return 0, nil, err
 	}
-	key := fmt.Sprintf("logs-%s/%s/%04d/%s", strings.ToLower(info.GUID), h.run.ID, h.attempt.N, name)
+	key := fmt.Sprintf("%s/%s/%04d/%s", LogContainer(info.GUID), h.run.ID, h.attempt.N, name)
 	size, err := s.Blobs.Append(r.Context(), key, offset, data)
 	if errors.Is(err, fault.Conflict) {
 		return http.StatusConflict, nodeproto.LogSize{Size: size}, nil

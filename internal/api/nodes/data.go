@@ -176,8 +176,14 @@ func target(t queue.Task, slot string) (key string, one bool, err error) {
 // aside is where the files of a run wait until all of an attempt's are there:
 // who looks at an output's place never sees a part that a lost node left.
 func aside(guid string, h holding) string {
-	return "$blocks/outputs-" + strings.ToLower(guid) + "/" + h.run.ID + "/"
+	return AsideContainer(guid) + "/" + h.run.ID + "/"
 }
+
+// AsideContainer is where the files of a workspace's runs wait until all are there.
+func AsideContainer(guid string) string { return "$blocks/outputs-" + strings.ToLower(guid) }
+
+// LogContainer is where the logs of a workspace's runs are kept.
+func LogContainer(guid string) string { return "logs-" + strings.ToLower(guid) }
 
 // share is the part of a member of an attempt in it.
 func (h holding) share() string { return fmt.Sprintf("%04d/%d/", h.attempt.N, h.member) }
