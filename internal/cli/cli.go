@@ -125,6 +125,7 @@ put "ebb exec --" before the command that you would run against Azure.`,
 	root.SetErr(a.Stderr)
 	root.CompletionOptions.HiddenDefaultCmd = false
 	root.SetGlobalNormalizationFunc(azNames)
+	root.SetFlagErrorFunc(flagError)
 	f := root.PersistentFlags()
 	f.StringVarP(&a.output, "output", "o", "", "output `format`: table, json, jsonc, yaml, yamlc, tsv or none (default table; with \"ebb ml\" json)")
 	f.StringVar(&a.query, "query", "", "JMESPath `expression` to pick from the output")
@@ -172,6 +173,8 @@ func (a *app) enter(cmd *cobra.Command) {
 			}
 			return errors.New(words)
 		}
+	} else if cmd.Args != nil {
+		cmd.Args = noArgument(cmd.Args)
 	}
 	if run := cmd.RunE; run != nil {
 		cmd.RunE = func(cmd *cobra.Command, args []string) error {
@@ -261,8 +264,8 @@ func (a *app) explain(err error) string {
 		return err.Error() + "\nSee: " + a.path + " --help"
 	}
 	if errors.Is(err, client.ErrNoFile) {
-		return err.Error() + ".\nIt was looked for in --client, in EBB_CLIENT, and as client.json in the data folder (EBB_DATA, or the default one). " +
-			"\"ebb serve\" starts a server and writes it; of another server's, name it with --client or EBB_CLIENT."
+		return err.Error() + ".\n\"ebb serve\" starts a server and writes it, as client.json in its data folder ($EBB_DATA, or the default one). " +
+			"--client or EBB_CLIENT name another server's."
 	}
 	if away, ok := errors.AsType[*client.Unreachable](err); ok {
 		return away.Error() + ".\nIs the server running? Start it with \"ebb serve\", or name another one's client file with --client or EBB_CLIENT."

@@ -204,16 +204,14 @@ func (a *app) makeCluster(ctx context.Context, c *client.Client, name string, wa
 
 // putCompute makes a compute, waits unless told not to, and shows it.
 func (a *app) putCompute(ctx context.Context, c *client.Client, name string, body any, doing string, noWait bool) error {
-	p := a.progress("%s", doing)
 	made, op, err := c.Computes().Create(ctx, name, body)
-	if err == nil && !noWait {
-		if err = op.Wait(ctx); err == nil {
-			made, err = c.Computes().Get(ctx, name)
-		}
-	}
-	p.end()
-	if err != nil {
+	if err := a.await(ctx, op, err, noWait, doing); err != nil {
 		return err
+	}
+	if !noWait {
+		if made, err = c.Computes().Get(ctx, name); err != nil {
+			return err
+		}
 	}
 	return a.showCompute(made)
 }

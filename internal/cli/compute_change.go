@@ -4,7 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"os/signal"
 	"strings"
+	"syscall"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -147,16 +150,14 @@ func (a *app) updateCompute(ctx context.Context, c *client.Client, name string, 
 	if err != nil {
 		return err
 	}
-	p := a.progress("Updating cluster %s", name)
 	got, op, err := c.Computes().Update(ctx, name, ch.patch(now))
-	if err == nil && !noWait {
-		if err = op.Wait(ctx); err == nil {
-			got, err = c.Computes().Get(ctx, name)
-		}
-	}
-	p.end()
-	if err != nil {
+	if err := a.await(ctx, op, err, noWait, "Updating cluster "+name); err != nil {
 		return err
+	}
+	if !noWait {
+		if got, err = c.Computes().Get(ctx, name); err != nil {
+			return err
+		}
 	}
 	if ch.min != nil {
 		a.noteCost(*ch.min)
@@ -289,9 +290,21 @@ func (a *app) await(ctx context.Context, op *client.Operation, err error, noWait
 	if err != nil || noWait {
 		return err
 	}
+	return a.during(ctx, doing, func(ctx context.Context, _ *progress) error { return op.Wait(ctx) })
+}
+
+// during shows what is being done until it is. Ctrl-C ends the waiting alone.
+func (a *app) during(ctx context.Context, doing string, do func(context.Context, *progress) error) error {
+	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+	defer stop()
 	p := a.progress("%s", doing)
-	defer p.end()
-	return op.Wait(ctx)
+	err := do(ctx, p)
+	p.end()
+	if err != nil && ctx.Err() != nil {
+		fmt.Fprintln(a.Stderr, "Stopped waiting; the server goes on with it.")
+		return exitError{130}
+	}
+	return err
 }
 
 // sure asks whether something is to be done, unless the answer was given.

@@ -444,6 +444,32 @@ func TestStreamIsInterrupted(t *testing.T) {
 	}
 }
 
+// Ctrl-C while something is waited for ends the waiting, and says so.
+func TestAWaitIsInterrupted(t *testing.T) {
+	t.Parallel()
+	s := newServer(t).withJob("night-1", "Running")
+	s.polls = 1 << 30
+	cmd := s.ebb(t, "job", "cancel", "night-1")
+	pipe, err := cmd.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	said := bufio.NewReader(pipe)
+	if line, err := said.ReadString('\n'); line != "Cancelling night-1\n" {
+		t.Fatalf("said %q, %v", line, err)
+	}
+	if err := cmd.Process.Signal(syscall.SIGINT); err != nil {
+		t.Fatal(err)
+	}
+	rest, err := io.ReadAll(said)
+	if got := code(cmd.Wait()); err != nil || got != 130 || string(rest) != "Stopped waiting; the server goes on with it.\n" {
+		t.Errorf("exit %d, said %q, %v", got, rest, err)
+	}
+}
+
 // The proxy from outside: without its secret nobody gets anywhere; with it,
 // one way may end while the other goes on.
 func TestProxyManners(t *testing.T) {

@@ -93,7 +93,8 @@ func hasEquals(word string) bool { return strings.Contains(word, "=") }
 func isIdentity(word string) bool { return strings.HasPrefix(word, "/") || word == "[system]" }
 
 // spread gives each of several values the flag that az lets them share:
-// "--tags a=b c=d" is "--tags a=b --tags c=d".
+// "--tags a=b c=d" is "--tags a=b --tags c=d". And az lets a switch be followed
+// by what it is set to: "--enable-sso false" is "--enable-sso=false".
 func spread(args []string) []string {
 	var out []string
 	var more func(string) bool // reports whether a word goes with flag
@@ -108,6 +109,11 @@ func spread(args []string) []string {
 			continue
 		}
 		more = nil
+		if strings.HasPrefix(word, "--") && !strings.Contains(word, "=") && i+1 < len(args) && (args[i+1] == "true" || args[i+1] == "false") {
+			out = append(out, word+"="+args[i+1])
+			i++
+			continue
+		}
 		out = append(out, word)
 		if test, ok := spreadable[word]; ok && i+1 < len(args) {
 			flag, more = word, test
@@ -121,6 +127,15 @@ func spread(args []string) []string {
 // grammars are the commands whose flags are az's, and may be spread.
 var grammars = []string{"ml", "compute", "job", "environment", "data", "model", "component", "datastore", "code", "workspace"}
 
+// spreads reports whether the command, behind flags that hold for all, is one
+// of those.
 func spreads(args []string) bool {
+	for len(args) > 0 && strings.HasPrefix(args[0], "-") {
+		alone := strings.Contains(args[0], "=") || slices.Contains([]string{"--debug", "--verbose", "--only-show-errors"}, args[0])
+		if !alone && len(args) > 1 {
+			args = args[1:]
+		}
+		args = args[1:]
+	}
 	return len(args) > 0 && slices.Contains(grammars, args[0])
 }

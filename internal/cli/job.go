@@ -428,21 +428,21 @@ func (a *app) jobCancel() *cobra.Command {
 				if err != nil || noWait {
 					return err
 				}
-				p := a.progress("Cancelling %s", name)
-				defer p.end()
-				if err := op.Wait(ctx); err != nil {
-					return err
-				}
-				for {
-					job, err := c.Jobs().Get(ctx, name)
-					if err != nil || job.Final() {
+				return a.during(ctx, "Cancelling "+name, func(ctx context.Context, p *progress) error {
+					if err := op.Wait(ctx); err != nil {
 						return err
 					}
-					p.say("Cancelling %s: %s", name, job.Properties.Status)
-					if err := pause(ctx, time.Second); err != nil {
-						return err
+					for {
+						job, err := c.Jobs().Get(ctx, name)
+						if err != nil || job.Final() {
+							return err
+						}
+						p.say("Cancelling %s: %s", name, job.Properties.Status)
+						if err := pause(ctx, time.Second); err != nil {
+							return err
+						}
 					}
-				}
+				})
 			})
 		},
 	}

@@ -137,6 +137,7 @@ func TestSpread(t *testing.T) {
 	for name, c := range map[string]struct{ in, want string }{
 		"values with spaces between them":          {"ml compute create --tags a=b c=d -n x", "ml compute create --tags a=b --tags c=d -n x"},
 		"a word that is none of them ends it":      {"compute update --set a=b cpu", "compute update --set a=b cpu"},
+		"a switch and what it is set to":           {"compute create --enable-sso false --set a=b --no-wait true", "compute create --enable-sso=false --set a=b --no-wait=true"},
 		"ids":                                      {"ml x --assign-identity [system] /a --name n", "ml x --assign-identity [system] --assign-identity /a --name n"},
 		"what follows two dashes is somebody's":    {"job exec n -- run --tags a=b c=d", "job exec n -- run --tags a=b c=d"},
 		"a flag without a value is pflag's to say": {"compute create --tags", "compute create --tags"},
