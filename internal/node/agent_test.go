@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -17,6 +18,7 @@ import (
 	"github.com/ebb-compute/ebb/internal/core/queue"
 	"github.com/ebb-compute/ebb/internal/fault"
 	"github.com/ebb-compute/ebb/internal/node"
+	"github.com/ebb-compute/ebb/internal/node/runner"
 	"github.com/ebb-compute/ebb/internal/node/shim"
 	"github.com/ebb-compute/ebb/internal/nodeproto"
 )
@@ -77,6 +79,60 @@ func TestAnAttemptFromOrderToForgetting(t *testing.T) {
 	}
 	if f.starts["r.1"] != 1 {
 		t.Fatalf("started %d times", f.starts["r.1"])
+	}
+}
+
+// blind are shims whose end cannot be read, some times.
+type blind struct {
+	*shimmed
+	times atomic.Int32
+}
+
+func (b *blind) Look(dir string) (shim.State, error) {
+	st, err := b.shimmed.Look(dir)
+	if st.Phase == shim.Ended && b.times.Add(-1) >= 0 {
+		return shim.State{}, errors.New("input/output error")
+	}
+	return st, err
+}
+
+// TestHowAProcessEndedIsAskedForUntilItIsKnown: named outputs become assets only
+// where the process ended well, and a look that failed says nothing of that.
+func TestHowAProcessEndedIsAskedForUntilItIsKnown(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		blind int32
+		over  bool
+		want  string
+	}{
+		"once":                                {1, false, "[done=true]"},
+		"for ever, of another node's attempt": {1 << 30, true, "[]"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s, f := newSite(t), &blind{shimmed: newShims()}
+			m := newMachine(t, s, f, &prepared{})
+			s.want(give(wanted("r.1", 1)))
+			m.awaitPhase("r.1", queue.InRunning)
+			made := filepath.Join(m.attempt("r.1"), runner.Outputs, "model")
+			if err := os.MkdirAll(made, 0o755); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(filepath.Join(made, "a"), []byte("weights"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			s.mu.Lock()
+			s.over = tt.over
+			s.mu.Unlock()
+			f.times.Store(tt.blind)
+			exited(f.shimmed, m.attempt("r.1"))
+			m.awaitPhase("r.1", queue.Ended)
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			if got := fmt.Sprint(s.settled); got != tt.want || !tt.over && s.kept["outputs.model/a"] != "weights" {
+				t.Errorf("the outputs %v were settled with %s, want %s", s.kept, got, tt.want)
+			}
+		})
 	}
 }
 

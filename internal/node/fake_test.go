@@ -41,14 +41,16 @@ type site struct {
 	report    nodeproto.Report
 	logs      map[string][]byte
 	artifacts map[string]string
-	over      bool // attempts are answered 410
-	gone      bool // the node is not known
-	moves     int  // connections of an earlier address end
+	kept      map[string]string // files of named outputs
+	settled   []string          // what was said of the process, each time
+	over      bool              // attempts are answered 410
+	gone      bool              // the node is not known
+	moves     int               // connections of an earlier address end
 	changed   chan struct{}
 }
 
 func newSite(t *testing.T) *site {
-	s := &site{t: t, dir: t.TempDir(), logs: map[string][]byte{}, artifacts: map[string]string{}, changed: make(chan struct{})}
+	s := &site{t: t, dir: t.TempDir(), logs: map[string][]byte{}, artifacts: map[string]string{}, kept: map[string]string{}, changed: make(chan struct{})}
 	s.desired.Term = 1
 	s.up()
 	t.Cleanup(s.down)
@@ -63,6 +65,8 @@ func (s *site) up() {
 	mux.HandleFunc("GET "+p+"attempts/{a}/task", s.task)
 	mux.HandleFunc("POST "+p+"attempts/{a}/log", s.log)
 	mux.HandleFunc("PUT "+p+"attempts/{a}/artifacts/{path...}", s.artifact)
+	mux.HandleFunc("PUT "+p+"attempts/{a}/outputs/{slot}/{path...}", s.output)
+	mux.HandleFunc("POST "+p+"attempts/{a}/outputs", s.settle)
 	mux.HandleFunc("GET "+p+"snapshots/{s...}", s.snapshot)
 	s.srv = httptest.NewServer(mux)
 	s.write("server.json", node.Server{URL: s.srv.URL})
@@ -210,6 +214,25 @@ func (s *site) artifact(w http.ResponseWriter, r *http.Request) {
 	}
 	s.artifacts[r.PathValue("path")] = string(b)
 	w.WriteHeader(http.StatusCreated)
+}
+
+func (s *site) output(w http.ResponseWriter, r *http.Request) {
+	b, err := io.ReadAll(r.Body)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err != nil || !s.held(w) {
+		return
+	}
+	s.kept[r.PathValue("slot")+"/"+r.PathValue("path")] = string(b)
+	w.WriteHeader(http.StatusCreated)
+}
+
+func (s *site) settle(w http.ResponseWriter, r *http.Request) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.held(w) {
+		s.settled = append(s.settled, "done="+r.URL.Query().Get("done"))
+	}
 }
 
 func (s *site) snapshot(w http.ResponseWriter, _ *http.Request) {

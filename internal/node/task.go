@@ -239,12 +239,30 @@ func (t *task) deliver(ctx context.Context) {
 	a.insist(ctx, "deliver the logs of "+t.id, func() error { return t.shipper.flush(ctx) })
 	u := &uploader{server: a.server, attempt: t.id, fence: t.fence, member: t.member, log: a.Log}
 	a.insist(ctx, "deliver the outputs of "+t.id, func() error { return u.all(ctx, filepath.Join(t.dir, "work")) })
-	st, err := a.holder.Look(t.dir)
-	well := err == nil && st.Record.Exit.Cause == queue.ByExit && st.Record.Exit.Code == 0
-	a.insist(ctx, "deliver the named outputs of "+t.id, func() error { return u.named(ctx, t.dir, well) })
+	if well, err := t.well(ctx); err == nil {
+		a.insist(ctx, "deliver the named outputs of "+t.id, func() error { return u.named(ctx, t.dir, well) })
+	}
 	if ctx.Err() == nil {
 		t.send(ctx, Delivered{t.id})
 	}
+}
+
+// well reports whether the process ended well, on which it depends what becomes of
+// the outputs. It is asked for until it is known, or the attempt is another node's.
+func (t *task) well(ctx context.Context) (well bool, err error) {
+	a := t.agent
+	err = persist(ctx, func(err error) { a.Log.Error("cannot tell how the process ended", "attempt", t.id, "err", err) }, func() error {
+		st, err := a.holder.Look(t.dir)
+		if err != nil {
+			if _, gone := a.server.order(ctx, t.id, t.fence); errors.Is(gone, errOver) {
+				return gone
+			}
+			return err
+		}
+		well = st.Record.Exit.Cause == queue.ByExit && st.Record.Exit.Code == 0
+		return nil
+	})
+	return well, err
 }
 
 // lateFile is a file that is made by its first write.

@@ -291,7 +291,7 @@ func (s *server) settle(w http.ResponseWriter, r *http.Request) (int, any, error
 			err := s.Assets.Keep(ctx, h.who(), place, assets.Output{Job: t.Name, Type: o.Type, URI: o.URI, Name: o.Asset, Version: o.Version})
 			switch k := fault.KindOf(err); {
 			case err == nil:
-			case k == fault.Internal || k == fault.Unavailable:
+			case k == fault.Internal || k == fault.Unavailable || k == fault.Precondition:
 				return 0, nil, err
 			default: // somebody took the version meanwhile; the files are where they belong
 				s.Log.WarnContext(ctx, "output not registered", "run", h.run.Name, "output", o.Name, "asset", o.Asset, "err", err)
