@@ -206,10 +206,14 @@ func (s *server) handler(ctx context.Context, url string) (http.Handler, error) 
 	data.Register(rt, data.Services{Jobs: s.jobs, Assets: s.assets, Blobs: files, Keys: s.keys, Now: s.clock.Now})
 	broker := &exec.Broker{}
 	exec.Register(rt, exec.Services{Jobs: s.jobs, View: s.store.View, VerifyNode: s.keys.VerifyNode, Broker: broker})
-	nodes.Register(rt, nodes.Services{
+	agents := nodes.Services{
 		Tokens: s.keys, Sessions: sessions{s.loop}, Rows: s.store, Blobs: appender{files, s.blobs},
 		Assets: s.assets, Workspaces: s.workspaces, Execs: broker, Now: s.clock.Now, Log: s.log,
-	})
+	}
+	if err := nodes.Resume(ctx, agents); err != nil {
+		return nil, err
+	}
+	nodes.Register(rt, agents)
 	blobs := storage.Handler(storage.Service{
 		Blobs: s.blobs, Keys: s.keys, Accounts: storageAccounts{s.accounts}, Bearer: verifier.Verify, Tenant: tenant, Now: s.clock.Now, Log: s.log,
 	})

@@ -126,7 +126,7 @@ func (p prunable) Forget(ctx context.Context, guid string) error {
 	if err != nil {
 		return err
 	}
-	all := append(uploads, of.SnapshotContainer(), of.ArtifactContainer(), of.DatastoreContainer(), nodes.LogContainer(guid), nodes.AsideContainer(guid))
+	all := append(uploads, of.SnapshotContainer(), of.ArtifactContainer(), of.DatastoreContainer(), nodes.LogContainer(guid), nodes.AsideContainer(guid), nodes.NoteContainer(guid))
 	if err := storage.Forget(ctx, p.blobs, armid.Account(guid)); err != nil {
 		return err
 	}

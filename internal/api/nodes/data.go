@@ -5,7 +5,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -228,75 +227,4 @@ func slots(t queue.Task) (out []string) {
 		out = append(out, "inputs."+i.Name)
 	}
 	return out
-}
-
-// move puts files that were kept aside where they belong, each output at once where
-// nothing is at its place yet. Asked again after it broke off, it moves the rest. What
-// attempts before left there, whose nodes were lost, is thrown away.
-func (s *server) move(ctx context.Context, t queue.Task, run string, h holding) error {
-	for _, slot := range slots(t) {
-		to, one, err := target(t, slot)
-		if err != nil {
-			continue // it keeps no files
-		}
-		from := run + h.share() + slot + "/"
-		if one {
-			err = s.Blobs.Move(ctx, from+path.Base(to), to)
-		} else {
-			err = s.Blobs.MoveAll(ctx, from, strings.TrimSuffix(to, "/")+"/")
-		}
-		if err != nil && !errors.Is(err, fault.NotFound) {
-			return err
-		}
-	}
-	blobs, err := s.Blobs.Below(ctx, run)
-	if err != nil {
-		return err
-	}
-	mine, before := run+h.share(), fmt.Sprintf("%s%04d/", run, h.attempt.N)
-	for _, b := range blobs {
-		if b.Key < before || strings.HasPrefix(b.Key, mine) {
-			if err := s.Blobs.Delete(ctx, b.Key); err != nil && !errors.Is(err, fault.NotFound) {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-// settle moves what an attempt kept aside to its places. It goes on though the
-// agent leaves, and may be asked again: what was moved is not moved twice.
-func (s *server) settle(w http.ResponseWriter, r *http.Request) (int, any, error) {
-	h, err := s.held(r)
-	if err != nil {
-		return answer(w, err)
-	}
-	ctx := context.WithoutCancel(r.Context())
-	t, err := s.taskOf(ctx, h.attempt.Run)
-	if err != nil {
-		return 0, nil, err
-	}
-	place, err := s.place(ctx, h.run.Workspace)
-	if err != nil {
-		return 0, nil, err
-	}
-	if err := s.move(ctx, t, aside(place.GUID, h), h); err != nil {
-		return 0, nil, err
-	}
-	if r.URL.Query().Get("done") == "true" && h.member == 0 {
-		for _, o := range t.Outputs {
-			if o.Asset == "" {
-				continue
-			}
-			err := s.Assets.Keep(ctx, h.who(), place, assets.Output{Job: t.Name, Type: o.Type, URI: o.URI, Name: o.Asset, Version: o.Version})
-			switch k := fault.KindOf(err); {
-			case err == nil:
-			case k == fault.Internal || k == fault.Unavailable || k == fault.Precondition:
-				return 0, nil, err
-			default: // somebody took the version meanwhile; the files are where they belong
-				s.Log.WarnContext(ctx, "output not registered", "run", h.run.Name, "output", o.Name, "asset", o.Asset, "err", err)
-			}
-		}
-	}
-	return http.StatusOK, nil, nil
 }

@@ -59,6 +59,10 @@ func (b *bench) Move(_ context.Context, from, to string) error {
 	if !ok {
 		return fault.New(fault.NotFound, from, "There is none.")
 	}
+	if b.mortal && b.moves == 0 {
+		return errors.New("killed")
+	}
+	b.moves--
 	b.blobs[to] = v
 	delete(b.blobs, from)
 	return nil
@@ -67,9 +71,18 @@ func (b *bench) Move(_ context.Context, from, to string) error {
 func (b *bench) MoveAll(ctx context.Context, from, to string) error {
 	below, err := b.Below(ctx, from)
 	for _, v := range below {
-		err = errors.Join(err, b.Move(ctx, v.Key, to+strings.TrimPrefix(v.Key, from)))
+		if err := b.Move(ctx, v.Key, to+strings.TrimPrefix(v.Key, from)); err != nil {
+			return err
+		}
 	}
 	return err
+}
+
+// die fails every move after so many; negative: none.
+func (b *bench) die(after int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.mortal, b.moves = after >= 0, after
 }
 
 func (b *bench) Check(key string) error { return blob.Check(key) }
@@ -247,6 +260,46 @@ func TestOutputsOfALostNodeNeverShow(t *testing.T) {
 	}
 	if got, want := fmt.Sprint(b.has("c/"), b.has("$blocks"), len(b.recorded)), "[c/out/model/whole=whole] [] 0"; got != want {
 		t.Errorf("got %s, want %s", got, want)
+	}
+}
+
+// TestAMoveThatWasBrokenOffGoesOn: server and node die while outputs go to places
+// that have files; nobody asks again, and the next server ends it by itself.
+func TestAMoveThatWasBrokenOffGoesOn(t *testing.T) {
+	t.Parallel()
+	for _, died := range []int{0, 1, 2} { // moves that were made before
+		b := leaving(t)
+		b.put(t, "r.1", "outputs.model/a?fence=11", "1")
+		b.put(t, "r.1", "outputs.model/b?fence=11", "2")
+		b.put(t, "r.1", "inputs.shared/x?fence=11", "3")
+		b.die(died)
+		if status, _ := b.ask(t, "node:gpu-0", "POST", "attempts/r.1/outputs?fence=11&done=true", ""); status < 500 {
+			t.Fatalf("after %d moves: answered %d", died, status)
+		}
+		b.die(-1)
+		b.apply(row.Put(attempt(1, queue.Ended)), row.Put(queue.Status{ID: "r", State: queue.Failed}))
+		for range 2 {
+			if err := nodes.Resume(t.Context(), b.services()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if got, want := fmt.Sprint(b.has("c/"), b.has("$"), b.recorded), "[c/out/model/a=1 c/out/model/b=2 c/shared/x=3] [] [asset best uri_folder azureml://m/]"; got != want {
+			t.Errorf("after %d moves: got %s, want %s", died, got, want)
+		}
+	}
+}
+
+// TestAMoveOfARunThatIsGoneIsForgotten: it would be tried at every start.
+func TestAMoveOfARunThatIsGoneIsForgotten(t *testing.T) {
+	t.Parallel()
+	b := leaving(t)
+	b.put(t, "r.1", "outputs.model/a?fence=11", "1")
+	b.die(0)
+	b.ask(t, "node:gpu-0", "POST", "attempts/r.1/outputs?fence=11&done=true", "")
+	b.die(-1)
+	b.task.Run = "another"
+	if err := nodes.Resume(t.Context(), b.services()); err != nil || len(b.has("$settling")) != 0 {
+		t.Errorf("left: %v, %v", b.has("$settling"), err)
 	}
 }
 

@@ -51,6 +51,12 @@ type bench struct {
 	refuse   error
 	sessions []*session
 	url      string
+	mortal   bool // moves fail once moves is 0
+	moves    int
+}
+
+func (b *bench) services() nodes.Services {
+	return nodes.Services{Tokens: b, Sessions: b, Rows: b, Blobs: b, Assets: b, Workspaces: b, Now: time.Now, Log: slog.New(slog.DiscardHandler)}
 }
 
 func (b *bench) VerifyNode(tok string) (string, error) {
@@ -177,7 +183,7 @@ func open(t *testing.T) *bench {
 	)
 	log := slog.New(slog.DiscardHandler) // a connection ends after its test
 	rt := &arm.Router{Log: log}
-	nodes.Register(rt, nodes.Services{Tokens: b, Sessions: b, Rows: b, Blobs: b, Assets: b, Workspaces: b, Now: time.Now, Log: log})
+	nodes.Register(rt, b.services())
 	srv := httptest.NewServer(rt)
 	t.Cleanup(srv.Close)
 	b.url = srv.URL + nodeproto.Path
