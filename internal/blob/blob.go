@@ -7,7 +7,8 @@
 // metadata, ETag), so that what is known of a blob and its bytes appear at once; a
 // change to that alone lies in a file beside it.
 //
-// What a call has acknowledged is on disk.
+// What a call has acknowledged is on disk. tail.go sees to it that an append which a
+// crash cut off leaves nothing else behind it.
 package blob
 
 import (
@@ -52,8 +53,11 @@ type Store struct {
 	seed  maphash.Seed
 	locks [1024]sync.Mutex // of writes, by key
 	names sync.RWMutex     // held to give blobs other names, shared to write any
+	life  string           // of this opening: appends are marked with it
 
 	retired map[string]bool // by name; guarded by names
+
+	disk func(*os.File) file // in the way of appends, in tests; nil: nothing is
 }
 
 // The folders in a store's own: blobs by name, and files that are not yet blobs.
@@ -71,7 +75,7 @@ func Open(dir string) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open %s: %w", dir, err)
 	}
-	s := &Store{root: root, dir: dir, seed: maphash.MakeSeed()}
+	s := &Store{root: root, dir: dir, seed: maphash.MakeSeed(), life: newStamp()}
 	if err := s.tidy(); err != nil {
 		return nil, errors.Join(fmt.Errorf("open %s: %w", dir, err), root.Close())
 	}

@@ -26,6 +26,7 @@ const (
 )
 
 type header struct {
+	Tail *tail `json:"tail,omitempty"` // first, so that it lies in the first sector
 	Meta
 	Stamp   string `json:"stamp"`             // random, new with each write: the ETag is made of it and the size
 	Created int64  `json:"created,omitempty"` // seconds since 1970; 0: not known
@@ -51,46 +52,54 @@ func (h header) line(length int) ([]byte, error) {
 	}
 	line := slices.Concat([]byte(magic), body, []byte("\n"))
 	if length > 0 && len(line) != length {
-		panic("blob: a header changed its length with the MD5 in it")
+		panic("blob: a header changed its length where it lies")
 	}
 	return line, nil
 }
 
-func (h header) info(key string, f *os.File, start int) (Info, error) {
-	st, err := f.Stat()
-	if err != nil {
-		return Info{}, fmt.Errorf("stat %s: %w", key, err)
-	}
-	size := st.Size() - int64(start)
+func (h header) info(key string, size int64, modified time.Time) Info {
 	etag := "0x" + strings.ToUpper(h.Stamp+strconv.FormatInt(size, 16))
 	info := Info{
-		Key: key, Size: size, Modified: st.ModTime().UTC(), Created: time.Unix(h.Created, 0).UTC(), Meta: h.Meta,
+		Key: key, Size: size, Modified: modified.UTC(), Created: time.Unix(h.Created, 0).UTC(), Meta: h.Meta,
 		ETag: etag, Written: etag,
 	}
 	if h.Created == 0 {
 		info.Created = info.Modified
 	}
-	return info, nil
+	return info
 }
 
 // open opens a blob's file and reads its header; start is where its bytes begin.
 func (s *Store) open(key string, flag int) (_ *os.File, _ Info, start int64, err error) {
+	f, h, info, start, err := s.openHeld(key, flag)
+	if err == nil && s.foreign(h) && h.Tail.n > 0 {
+		// Its next append settles it, and must not do so while the tail is read.
+		defer s.lock(key)()
+		if err := f.Close(); err != nil {
+			return nil, Info{}, 0, fmt.Errorf("open %s: %w", key, err)
+		}
+		f, _, info, start, err = s.openHeld(key, flag)
+	}
+	return f, info, start, err
+}
+
+// openHeld is open for who keeps others from writing the blob.
+func (s *Store) openHeld(key string, flag int) (_ *os.File, h header, info Info, start int64, err error) {
 	path, err := pathOf(key)
 	if err != nil {
-		return nil, Info{}, 0, err
+		return nil, header{}, Info{}, 0, err
 	}
 	f, err := s.root.OpenFile(path, flag, 0)
 	if err != nil {
-		return nil, Info{}, 0, missing(key, err)
+		return nil, header{}, Info{}, 0, missing(key, err)
 	}
 	h, n, err := readHeader(f)
 	if err == nil {
-		var info Info
-		if info, err = s.described(key, path, f, h, n); err == nil {
-			return f, info, int64(n), nil
+		if info, err = s.described(key, path, f, h, int64(n)); err == nil {
+			return f, h, info, int64(n), nil
 		}
 	}
-	return nil, Info{}, 0, errors.Join(fmt.Errorf("open %s: %w", key, err), f.Close())
+	return nil, header{}, Info{}, 0, errors.Join(fmt.Errorf("open %s: %w", key, err), f.Close())
 }
 
 // overlay is where a later header of a blob's file lies: what is said of a blob
@@ -98,11 +107,16 @@ func (s *Store) open(key string, flag int) (_ *os.File, _ Info, start int64, err
 func overlay(path string) string { return path[:len(path)-len(fileEnd)] + overlayEnd }
 
 // described is what is known of a blob: by its file's header, or by a later one.
-func (s *Store) described(key, path string, f *os.File, h header, start int) (Info, error) {
-	base, err := h.info(key, f, start)
+func (s *Store) described(key, path string, f *os.File, h header, start int64) (Info, error) {
+	at, err := f.Stat()
 	if err != nil {
 		return Info{}, err
 	}
+	size, err := s.sound(f, h, start, at.Size()-start)
+	if err != nil {
+		return Info{}, err
+	}
+	base := h.info(key, size, at.ModTime())
 	over, err := s.root.Open(overlay(path))
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, errNotDir) {
 		return base, nil
@@ -122,12 +136,12 @@ func (s *Store) described(key, path string, f *os.File, h header, start int) (In
 	if err != nil {
 		return Info{}, err
 	}
-	info, err := later.info(key, f, start)
-	if at := st.ModTime().UTC(); at.After(info.Modified) {
-		info.Modified = at
+	info := later.info(key, size, at.ModTime())
+	if later := st.ModTime().UTC(); later.After(info.Modified) {
+		info.Modified = later
 	}
 	info.Created, info.Written = base.Created, base.Written
-	return info, err
+	return info, nil
 }
 
 func readHeader(f io.ReaderAt) (h header, n int, err error) {

@@ -21,7 +21,7 @@ type Write struct {
 	Meta Meta
 	// May says whether it may be written, in view of the blob that is there (nil:
 	// none). Nobody else writes the blob between this and the writing, and an error
-	// leaves it as it was. Default: it may.
+	// leaves it as it was. It must not call the store. Default: it may.
 	May func(old *Info) error
 	// Sum returns the MD5 to be kept, once all content has been read. Default: Meta's.
 	Sum func() []byte
@@ -53,7 +53,7 @@ func (s *Store) Create(ctx context.Context, key string, r io.Reader, m Meta) (In
 
 // Replace is Put under a condition.
 func (s *Store) Replace(ctx context.Context, key string, r io.Reader, w Write) (Info, error) {
-	return s.write(ctx, key, w, func(f *os.File, h *header) (int, error) {
+	return s.write(ctx, key, w, func(f *os.File, h *header) error {
 		buf := buffers.Get().(*[]byte)
 		defer buffers.Put(buf)
 		n, err := fill(ctx, *buf, r)
@@ -61,15 +61,16 @@ func (s *Store) Replace(ctx context.Context, key string, r io.Reader, w Write) (
 			if w.Sum != nil {
 				h.MD5 = w.Sum()
 			}
+			h.Tail.base = int64(n)
 			line, err := h.line(0)
 			if err != nil {
-				return 0, err
+				return err
 			}
 			_, err = f.Write(append(line, (*buf)[:n]...))
-			return len(line), err
+			return err
 		}
 		if err != nil {
-			return 0, err
+			return err
 		}
 		// What is known at the end only gets room at the beginning.
 		if w.Sum != nil {
@@ -77,47 +78,54 @@ func (s *Store) Replace(ctx context.Context, key string, r io.Reader, w Write) (
 		}
 		line, err := h.line(0)
 		if err != nil {
-			return 0, err
+			return err
 		}
 		if _, err := f.Write(line); err != nil {
-			return 0, err
+			return err
 		}
 		for !errors.Is(err, io.EOF) {
+			h.Tail.base += int64(n)
 			if _, werr := f.Write((*buf)[:n]); werr != nil {
-				return 0, werr
+				return werr
 			}
 			if n, err = fill(ctx, *buf, r); err != nil && !errors.Is(err, io.EOF) {
-				return 0, err
+				return err
 			}
 		}
-		if _, err := f.Write((*buf)[:n]); err != nil || w.Sum == nil {
-			return len(line), err
+		if _, err := f.Write((*buf)[:n]); err != nil {
+			return err
 		}
-		h.MD5 = w.Sum()
+		h.Tail.base += int64(n)
+		if w.Sum != nil {
+			h.MD5 = w.Sum()
+		}
 		if line, err = h.line(len(line)); err == nil {
 			_, err = f.WriteAt(line, 0)
 		}
-		return len(line), err
+		return err
 	})
 }
 
 // Concat writes a blob that is made of parts of others, which the kernel copies.
 // [fault.Conflict] if one of them is not there, or too short.
 func (s *Store) Concat(ctx context.Context, key string, pieces []Piece, w Write) (Info, error) {
-	return s.write(ctx, key, w, func(f *os.File, h *header) (int, error) {
+	return s.write(ctx, key, w, func(f *os.File, h *header) error {
+		for _, p := range pieces {
+			h.Tail.base += p.N
+		}
 		line, err := h.line(0)
 		if err != nil {
-			return 0, err
+			return err
 		}
 		if _, err := f.Write(line); err != nil {
-			return 0, err
+			return err
 		}
 		for _, p := range pieces {
 			if err := errors.Join(ctx.Err(), s.copyPiece(f, p)); err != nil {
-				return 0, err
+				return err
 			}
 		}
-		return len(line), nil
+		return nil
 	})
 }
 
@@ -158,8 +166,8 @@ func fill(ctx context.Context, buf []byte, r io.Reader) (n int, err error) {
 }
 
 // write makes a file of a header and what content writes, and gives it the
-// blob's name. content returns the length of the header.
-func (s *Store) write(_ context.Context, key string, w Write, content func(f *os.File, h *header) (int, error)) (_ Info, err error) {
+// blob's name. content notes in the header how much it wrote.
+func (s *Store) write(_ context.Context, key string, w Write, content func(f *os.File, h *header) error) (_ Info, err error) {
 	path, err := pathOf(key)
 	if err != nil {
 		return Info{}, err
@@ -176,19 +184,20 @@ func (s *Store) write(_ context.Context, key string, w Write, content func(f *os
 			_ = s.root.Remove(tmp)
 		}
 	}()
-	h := header{Meta: w.Meta, Stamp: newStamp(), Created: time.Now().Unix()}
+	h := header{Tail: &tail{life: s.life}, Meta: w.Meta, Stamp: newStamp(), Created: time.Now().Unix()}
 	// A reader's error is its own (the client left, the MD5 does not match); ours is wrapped.
-	start, err := content(f, &h)
+	err = content(f, &h)
 	if err == nil {
 		err = f.Sync()
 	}
 	if err != nil {
 		return Info{}, full(fmt.Errorf("put %s: %w", key, err))
 	}
-	info, err := h.info(key, f, start)
+	st, err := f.Stat()
 	if err != nil {
-		return Info{}, err
+		return Info{}, fmt.Errorf("put %s: %w", key, err)
 	}
+	info := h.info(key, h.Tail.base, st.ModTime())
 	err = s.settle(path, func() error {
 		defer s.lock(key)()
 		if err := s.closed(key); err != nil {
@@ -225,7 +234,7 @@ func (s *Store) lock(key string) (unlock func()) {
 
 // ask asks may of the blob that is there.
 func (s *Store) ask(key string, may func(old *Info) error) error {
-	f, info, _, err := s.open(key, os.O_RDONLY)
+	f, _, info, _, err := s.openHeld(key, os.O_RDONLY)
 	if errors.Is(err, fault.NotFound) {
 		return may(nil)
 	}
@@ -237,22 +246,18 @@ func (s *Store) ask(key string, may func(old *Info) error) error {
 
 // Amend changes what is said of a blob, and not its content. Nobody else writes
 // the blob meanwhile; an error of change leaves it as it was.
-func (s *Store) Amend(ctx context.Context, key string, change func(old Info) (Meta, error)) (Info, error) {
+func (s *Store) Amend(_ context.Context, key string, change func(old Info) (Meta, error)) (Info, error) {
 	path, err := pathOf(key)
 	if err != nil {
 		return Info{}, err
 	}
 	defer s.lock(key)()
-	f, old, _, err := s.open(key, os.O_RDONLY)
+	f, base, old, _, err := s.openHeld(key, os.O_RDONLY)
 	if err != nil {
 		return Info{}, err
 	}
 	defer func() { _ = f.Close() }() // only read
 	meta, err := change(old)
-	if err != nil {
-		return Info{}, err
-	}
-	base, _, err := readHeader(f)
 	if err != nil {
 		return Info{}, err
 	}
@@ -263,7 +268,11 @@ func (s *Store) Amend(ctx context.Context, key string, change func(old Info) (Me
 	if err := s.amend(path, line); err != nil {
 		return Info{}, full(fmt.Errorf("amend %s: %w", key, err))
 	}
-	return s.Stat(ctx, key)
+	now, _, info, _, err := s.openHeld(key, os.O_RDONLY)
+	if err != nil {
+		return Info{}, err
+	}
+	return info, now.Close()
 }
 
 // amend puts a header beside a blob's file.
@@ -346,8 +355,8 @@ func (s *Store) unlink(key, path string, may func(old *Info) error) error {
 
 // Append writes data at offset, which must be the blob's size; a blob that is
 // not there has size 0. [fault.Conflict] if it has another: the size that is
-// returned says where to go on. What a crash left behind the last acknowledged
-// byte is part of the size.
+// returned says where to go on. All of it is on disk, whatever crashed before; it may
+// have more than was acknowledged, as it was sent.
 func (s *Store) Append(ctx context.Context, key string, offset int64, data []byte) (size int64, err error) {
 	size, err = s.extend(key, offset, data, nil)
 	if !errors.Is(err, fault.NotFound) {
@@ -369,33 +378,4 @@ func (s *Store) Extend(ctx context.Context, key string, data []byte, may func(ol
 		return Info{}, err
 	}
 	return s.Stat(ctx, key)
-}
-
-// extend writes data at offset; -1: wherever the end is.
-func (s *Store) extend(key string, offset int64, data []byte, may func(old *Info) error) (size int64, err error) {
-	defer s.lock(key)()
-	f, info, start, err := s.open(key, os.O_RDWR)
-	if err != nil {
-		return 0, err
-	}
-	defer func() { _ = f.Close() }() // synced, or failed already
-	if may != nil {
-		if err := may(&info); err != nil {
-			return info.Size, err
-		}
-	}
-	if offset >= 0 && offset != info.Size {
-		return info.Size, fault.New(fault.Conflict, key, "it has %d bytes, and this would go to %d", info.Size, offset)
-	}
-	if len(data) == 0 {
-		return info.Size, nil
-	}
-	if _, err = f.WriteAt(data, start+info.Size); err == nil {
-		err = f.Sync()
-	}
-	if err != nil {
-		_ = f.Truncate(start + info.Size) // if it fails: a longer blob, which the next call is told of
-		return info.Size, full(fmt.Errorf("append to %s: %w", key, err))
-	}
-	return info.Size + int64(len(data)), nil
 }
