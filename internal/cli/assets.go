@@ -74,11 +74,11 @@ func (a *app) assetCreate(k *assetKind) *cobra.Command {
 	flags.StringP("name", "n", "", "its name")
 	flags.StringP("version", "v", "", "its version (default the next one)")
 	flags.String("description", "", "what it is for")
-	flags.StringArrayVar(&f.tags, "tags", nil, "`KEY=VALUE …`")
+	flags.StringArrayVar(&f.tags, "tags", nil, "`KEY=VALUE ...`")
 	flags.String("registry-name", "", "registry to make it in; there are none")
 	if !k.fileless {
 		flags.StringVarP(&f.file, "file", "f", "", "YAML `file` in az ml's schema")
-		flags.StringArrayVar(&f.set, "set", nil, "`FIELD=VALUE …` over the file's")
+		flags.StringArrayVar(&f.set, "set", nil, "`FIELD=VALUE ...` over the file's")
 		_ = cmd.MarkFlagFilename("file", "yml", "yaml")
 	}
 	k.flags(flags)
@@ -197,17 +197,7 @@ func (a *app) listAssets(ctx context.Context, k *assetKind, f *assetFlags) error
 		seq, columns = assets.Versions(ctx, f.name, f.view()), slices.Concat(versionColumns, k.columns, madeColumns)
 		shape = func(got client.Asset) object { return versionShape(k, got, f.name) }
 	}
-	list := []object{}
-	for got, err := range seq {
-		if err != nil {
-			return err
-		}
-		if f.limit > 0 && len(list) == f.limit {
-			break
-		}
-		list = append(list, shape(got))
-	}
-	return a.printList(list, columns, "There is nothing here yet. Make one: "+k.example)
+	return printAll(a, seq, f.limit, shape, columns, "There is nothing here yet. Make one: "+k.example)
 }
 
 // one registers the flags that name one version.
@@ -340,8 +330,8 @@ func (a *app) assetUpdate(k *assetKind) *cobra.Command {
 		},
 	}
 	f.one(a, k, cmd)
-	cmd.Flags().StringArrayVar(&f.set, "set", nil, "`FIELD=VALUE …`, as tags.owner=me")
-	cmd.Flags().StringArrayVar(&f.tags, "tags", nil, "`KEY=VALUE …`, beside those it has")
+	cmd.Flags().StringArrayVar(&f.set, "set", nil, "`FIELD=VALUE ...`, as tags.owner=me")
+	cmd.Flags().StringArrayVar(&f.tags, "tags", nil, "`KEY=VALUE ...`, beside those it has")
 	return cmd
 }
 

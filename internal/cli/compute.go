@@ -32,7 +32,7 @@ var computeFields = map[string]string{
 	"admin-username": "ssh_settings.admin_username", "ssh-key-value": "ssh_settings.ssh_key_value",
 	"admin-password": "ssh_settings.admin_password", "ssh-public-access-enabled": "ssh_public_access_enabled",
 	"enable-node-public-ip": "enable_node_public_ip", "resource-id": "resource_id", "ssh-port": "ssh_settings.ssh_port",
-	"namespace": "namespace", "idle-time-before-shutdown-minutes": "idle_time_before_shutdown_minutes", "enable-sso": "enable_sso",
+	"namespace": "namespace", "idle-time-before-shutdown-minutes": "idle_time_before_shutdown_minutes", "idle-time-before-shutdown": "idle_time_before_shutdown", "enable-sso": "enable_sso",
 	"user-object-id": "create_on_behalf_of.user_object_id", "user-tenant-id": "create_on_behalf_of.user_tenant_id",
 }
 
@@ -88,7 +88,7 @@ func (f *computeFlags) register(flags *pflag.FlagSet) {
 	flags.String("tier", "", "dedicated or low_priority (default dedicated)")
 	flags.StringP("location", "l", "", "region (default the workspace's)")
 	flags.String("description", "", "what it is for")
-	flags.StringArrayVar(&f.tags, "tags", nil, "`KEY=VALUE …`")
+	flags.StringArrayVar(&f.tags, "tags", nil, "`KEY=VALUE ...`")
 	flags.StringP("identity-type", "i", "", "system_assigned or user_assigned")
 	flags.StringSliceVar(&f.users, "user-assigned-identities", nil, "ARM `ids`, with commas between them")
 	flags.String("vnet-name", "", "virtual network, where --subnet is a name")
@@ -99,10 +99,11 @@ func (f *computeFlags) register(flags *pflag.FlagSet) {
 	flags.Bool("ssh-public-access-enabled", false, "open the SSH port to the public")
 	flags.Bool("enable-node-public-ip", true, "give nodes a public address")
 	flags.Int("idle-time-before-shutdown-minutes", 0, "how long a compute instance may stand idle")
+	flags.String("idle-time-before-shutdown", "", "the same, as PT30M")
 	flags.Bool("enable-sso", true, "single sign-on to a compute instance")
 	flags.String("user-object-id", "", "whom a compute instance is for")
 	flags.String("user-tenant-id", "", "tenant of whom a compute instance is for")
-	flags.StringArrayVar(&f.set, "set", nil, "`FIELD=VALUE …` over the file's, as max_instances=2")
+	flags.StringArrayVar(&f.set, "set", nil, "`FIELD=VALUE ...` over the file's, as max_instances=2")
 	flags.BoolVar(&f.noWait, "no-wait", false, "do not wait until it is ready")
 }
 
@@ -236,28 +237,32 @@ func (a *app) noteCost(nodes int) {
 }
 
 func (a *app) computeList() *cobra.Command {
-	return &cobra.Command{
+	var kind string
+	var limit int
+	cmd := &cobra.Command{
 		Use:     "list",
 		Short:   "List the clusters of the workspace",
 		Example: "  ebb compute list\n  ebb compute list --query '[].{name: name, nodes: current_node_count}' -o tsv",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, err := a.connect()
-			if err != nil {
-				return err
-			}
-			defer c.Close()
-			list, err := client.Collect(c.Computes().All(cmd.Context()))
-			if err != nil {
-				return err
-			}
-			shapes := make([]object, len(list))
-			for i, compute := range list {
-				shapes[i] = computeShape(compute)
-			}
-			return a.printList(shapes, computeColumns, "No clusters yet. Make one: ebb compute create --name cpu-cluster")
+			return a.with(cmd, func(ctx context.Context, c *client.Client) error {
+				shape := func(got client.Compute) object {
+					if !fits(got.Properties.ComputeType, kind) {
+						return nil
+					}
+					return computeShape(got)
+				}
+				none := "No clusters yet. Make one: ebb compute create --name cpu-cluster"
+				if kind != "" {
+					none = "No computes of the kind " + kind + "."
+				}
+				return printAll(a, c.Computes().All(ctx), limit, shape, computeColumns, none)
+			})
 		},
 	}
+	cmd.Flags().StringVarP(&kind, "type", "t", "", "only computes of this kind: amlcompute or computeinstance")
+	cmd.Flags().IntVarP(&limit, "max-results", "r", 0, "to show at most (default all)")
+	return cmd
 }
 
 func (a *app) computeShow() *cobra.Command {

@@ -36,10 +36,10 @@ region and network of a cluster cannot be changed: make another one.`,
 	flags.Int("min-instances", 0, "nodes to keep at all times")
 	flags.Int("max-instances", 0, "nodes at most")
 	flags.Var(&f.idle, "idle-time-before-scale-down", "how long a node may stand idle: seconds, or as 2m")
-	flags.StringArrayVar(&f.tags, "tags", nil, "`KEY=VALUE …`, instead of those it has")
+	flags.StringArrayVar(&f.tags, "tags", nil, "`KEY=VALUE ...`, instead of those it has")
 	flags.StringP("identity-type", "i", "", "system_assigned, user_assigned or none")
 	flags.StringSliceVar(&f.users, "user-assigned-identities", nil, "ARM `ids`, with commas between them")
-	flags.StringArrayVar(&f.set, "set", nil, "`FIELD=VALUE …`, as max_instances=2")
+	flags.StringArrayVar(&f.set, "set", nil, "`FIELD=VALUE ...`, as max_instances=2")
 	flags.BoolVar(&f.noWait, "no-wait", false, "do not wait until it is done")
 	a.completeNames(cmd, clusterNames)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
@@ -229,7 +229,7 @@ func (a *app) computeAttach() *cobra.Command {
 	flags.String("namespace", "", "namespace of a Kubernetes cluster")
 	flags.StringP("identity-type", "i", "", "system_assigned or user_assigned")
 	flags.StringSliceVar(&f.users, "user-assigned-identities", nil, "ARM `ids`, with commas between them")
-	flags.StringArrayVar(&f.set, "set", nil, "`FIELD=VALUE …` over the file's")
+	flags.StringArrayVar(&f.set, "set", nil, "`FIELD=VALUE ...` over the file's")
 	flags.BoolVar(&f.noWait, "no-wait", false, "do not wait until it is ready")
 	_ = cmd.MarkFlagFilename("file", "yml", "yaml")
 	return cmd

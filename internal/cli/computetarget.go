@@ -66,7 +66,11 @@ type v1Flags struct {
 
 // v1Common registers what every command of v1 has.
 func (f *v1Flags) v1Common(a *app, cmd *cobra.Command) {
-	a.nameFlag(cmd, &f.name, clusterNames)
+	if strings.HasPrefix(cmd.Short, "Make") {
+		cmd.Flags().StringVarP(&f.name, "name", "n", "", "its name: 3 to 32 letters, digits and '-'")
+	} else {
+		a.nameFlag(cmd, &f.name, clusterNames)
+	}
 	cmd.Flags().String("path", "", "folder of a config.json, as az has it; -w and -g say the same")
 	cmd.Flags().StringVarP(&f.metadata, "output-metadata-file", "t", "", "`file` to write the answer to, too")
 	cmd.Flags().BoolP("verbose-output", "v", false, "as az has it; all is shown")
@@ -91,7 +95,7 @@ func (a *app) v1Create() *cobra.Command {
 	flags.StringVar(&f.priority, "vm-priority", "dedicated", "dedicated or lowpriority")
 	flags.StringVarP(&f.location, "location", "l", "", "region (default the workspace's)")
 	flags.StringVar(&f.description, "description", "", "what it is for")
-	flags.StringArrayVar(&f.tags, "tags", nil, "`KEY=VALUE …`")
+	flags.StringArrayVar(&f.tags, "tags", nil, "`KEY=VALUE ...`")
 	flags.StringArrayVar(&f.identities, "assign-identity", nil, "'[system]', or ARM `ids`")
 	flags.StringVar(&f.vnet, "vnet-name", "", "virtual network")
 	flags.StringVar(&f.vnetGroup, "vnet-resourcegroup-name", "", "resource group of the virtual network (default the workspace's)")
@@ -226,7 +230,7 @@ func (a *app) v1CreateInstance() *cobra.Command {
 	f.v1Common(a, cmd)
 	cmd.Flags().StringVarP(&f.size, "vm-size", "s", "", "kind of machine")
 	cmd.Flags().StringVarP(&f.location, "location", "l", "", "region (default the workspace's)")
-	cmd.Flags().StringArrayVar(&f.tags, "tags", nil, "`KEY=VALUE …`")
+	cmd.Flags().StringArrayVar(&f.tags, "tags", nil, "`KEY=VALUE ...`")
 	cmd.Flags().BoolVar(&f.noWait, "no-wait", false, "do not wait until it is ready")
 	a.completeSizes(cmd, "vm-size")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
@@ -266,7 +270,7 @@ func (a *app) v1Update() *cobra.Command {
 	flags.IntVar(&f.max, "max-nodes", 0, "nodes at most")
 	flags.IntVar(&f.min, "min-nodes", 0, "nodes to keep at all times")
 	flags.Var(&f.idle, "idle-seconds-before-scaledown", "how long a node may stand idle")
-	flags.StringArrayVar(&f.tags, "tags", nil, "`KEY=VALUE …`, instead of those it has")
+	flags.StringArrayVar(&f.tags, "tags", nil, "`KEY=VALUE ...`, instead of those it has")
 	flags.BoolVar(&f.noWait, "no-wait", false, "do not wait until it is done")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		var ch computeChange
@@ -304,13 +308,6 @@ func (a *app) v1List() *cobra.Command {
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return a.with(cmd, func(ctx context.Context, c *client.Client) error {
-				list := []object{}
-				for got, err := range c.Computes().All(ctx) {
-					if err != nil {
-						return err
-					}
-					list = append(list, v1Shape(got))
-				}
 				inner := func(keys ...string) func(object) string {
 					return func(o object) string {
 						for _, k := range keys[:len(keys)-1] {
@@ -319,7 +316,7 @@ func (a *app) v1List() *cobra.Command {
 						return plainCell(o.get(keys[len(keys)-1]))
 					}
 				}
-				return a.printList(list, []column{col("NAME", "name"), {"TYPE", inner("properties", "computeType")}, col("LOCATION", "location"),
+				return printAll(a, c.Computes().All(ctx), 0, v1Shape, []column{col("NAME", "name"), {"TYPE", inner("properties", "computeType")}, col("LOCATION", "location"),
 					{"SIZE", inner("properties", "properties", "vmSize")}, {"STATE", inner("properties", "provisioningState")}}, "No compute targets.")
 			})
 		},

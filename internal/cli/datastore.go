@@ -65,8 +65,8 @@ func (a *app) datastoreCreate() *cobra.Command {
 	}
 	cmd.Flags().StringVarP(&file, "file", "f", "", "YAML `file` in az ml's datastore schema")
 	cmd.Flags().StringVarP(&name, "name", "n", "", "its name")
-	cmd.Flags().StringArrayVar(&tags, "tags", nil, "`KEY=VALUE …`")
-	cmd.Flags().StringArrayVar(&set, "set", nil, "`FIELD=VALUE …` over the file's")
+	cmd.Flags().StringArrayVar(&tags, "tags", nil, "`KEY=VALUE ...`")
+	cmd.Flags().StringArrayVar(&set, "set", nil, "`FIELD=VALUE ...` over the file's")
 	_ = cmd.MarkFlagFilename("file", "yml", "yaml")
 	return cmd
 }
@@ -90,17 +90,7 @@ func (a *app) datastoreList() *cobra.Command {
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return a.with(cmd, func(ctx context.Context, c *client.Client) error {
-				list := []object{}
-				for got, err := range c.Datastores().All(ctx) {
-					if err != nil {
-						return err
-					}
-					if limit > 0 && len(list) == limit {
-						break
-					}
-					list = append(list, datastoreShape(got))
-				}
-				return a.printList(list, []column{col("NAME", "name"), col("TYPE", "type"), col("ACCOUNT", "account_name"), col("CONTAINER", "container_name"), col("DEFAULT", "is_default")}, "No datastores.")
+				return printAll(a, c.Datastores().All(ctx), limit, datastoreShape, datastoreColumns, "No datastores.")
 			})
 		},
 	}
@@ -167,8 +157,8 @@ func (a *app) datastoreUpdate() *cobra.Command {
 		},
 	}
 	a.nameFlag(cmd, &name, datastoreNames)
-	cmd.Flags().StringArrayVar(&tags, "tags", nil, "`KEY=VALUE …`, beside those it has")
-	cmd.Flags().StringArrayVar(&set, "set", nil, "`FIELD=VALUE …`, as tags.owner=me")
+	cmd.Flags().StringArrayVar(&tags, "tags", nil, "`KEY=VALUE ...`, beside those it has")
+	cmd.Flags().StringArrayVar(&set, "set", nil, "`FIELD=VALUE ...`, as tags.owner=me")
 	return cmd
 }
 
@@ -196,6 +186,8 @@ func (a *app) datastoreDelete() *cobra.Command {
 	cmd.Flags().BoolVarP(&yes, "yes", "y", false, "do not ask")
 	return cmd
 }
+
+var datastoreColumns = []column{col("NAME", "name"), col("TYPE", "type"), col("ACCOUNT", "account_name"), col("CONTAINER", "container_name"), col("DEFAULT", "is_default")}
 
 func datastoreNames(ctx context.Context, c *client.Client) ([]string, error) {
 	return namesOf(c.Datastores().All(ctx), 0, assetName)

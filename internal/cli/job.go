@@ -8,8 +8,6 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
-	"slices"
-	"strings"
 	"syscall"
 	"time"
 
@@ -68,6 +66,7 @@ type jobFlags struct {
 	env, tags, set      []string
 	timeout             seconds
 	stream, web, noWait bool
+	saveAs              string
 }
 
 // jobFields says which field of the schema a flag is.
@@ -85,16 +84,17 @@ func (f *jobFlags) register(cmd *cobra.Command) {
 	flags.String("command", "", "what to run, as a line for sh")
 	flags.String("code", "", "`folder` that the command runs in a copy of")
 	flags.String("environment", "", "environment, as azureml:NAME:VERSION or azureml:NAME@latest")
-	flags.StringArrayVar(&f.env, "env", nil, "environment variables for the job, `KEY=VALUE …`")
+	flags.StringArrayVar(&f.env, "env", nil, "environment variables for the job, `KEY=VALUE ...`")
 	flags.String("experiment-name", "", "experiment it belongs to (default Default)")
 	flags.String("display-name", "", "name to show")
 	flags.String("description", "", "what it is for")
-	flags.StringArrayVar(&f.tags, "tags", nil, "`KEY=VALUE …`")
+	flags.StringArrayVar(&f.tags, "tags", nil, "`KEY=VALUE ...`")
 	flags.Var(&f.timeout, "timeout", "stop it after this long: seconds, or as 90m")
 	flags.Int("instance-count", 1, "nodes it takes")
-	flags.StringArrayVar(&f.set, "set", nil, "`FIELD=VALUE …` over the file's, as inputs.lr=0.1")
+	flags.StringArrayVar(&f.set, "set", nil, "`FIELD=VALUE ...` over the file's, as inputs.lr=0.1")
 	flags.BoolVarP(&f.stream, "stream", "s", false, "print its log until it is over")
 	flags.BoolVarP(&f.web, "web", "e", false, "say where it can be looked at in a browser")
+	flags.StringVarP(&f.saveAs, "save-as", "a", "", "`file` to write the job to, as YAML")
 	flags.Bool("skip-validation", false, "as az has it; the server checks all the same")
 	flags.BoolVar(&f.noWait, "no-wait", false, "as az has it; submitting does not wait anyway")
 	_ = cmd.MarkFlagFilename("file", "yml", "yaml")
@@ -175,6 +175,11 @@ func (a *app) createJob(ctx context.Context, flags *pflag.FlagSet, f *jobFlags) 
 	if f.web {
 		a.sayWhere(made)
 	}
+	if f.saveAs != "" {
+		if err := saveYAML(f.saveAs, jobShape(made)); err != nil {
+			return fmt.Errorf("--save-as: %w", err)
+		}
+	}
 	if !f.stream {
 		return a.print(jobShape(made))
 	}
@@ -200,69 +205,6 @@ func (a *app) explainCompute(ctx context.Context, c *client.Client, cluster stri
 		return noCluster(ctx, c, cluster, err)
 	}
 	return err
-}
-
-// jobStates are the words that a job's status may be.
-var jobStates = []string{"NotStarted", "Queued", "Preparing", "Starting", "Running", "Finalizing", "CancelRequested", "Completed", "Failed", "Canceled"}
-
-func (a *app) jobList() *cobra.Command {
-	var limit int
-	var status, compute, parent string
-	var view assetFlags
-	cmd := &cobra.Command{
-		Use:   "list",
-		Short: "List the jobs of the workspace",
-		Example: `  ebb job list
-  ebb job list --status Running --compute cpu-cluster
-  ebb job list --max-results 20 --query '[].name' -o tsv`,
-		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			if parent != "" {
-				return usagef("--parent-job-name: child jobs are not built, so that %s has none", parent)
-			}
-			if limit < 0 {
-				return usagef("--max-results %d: it is 1 or more, or 0 for all", limit)
-			}
-			if status != "" {
-				i := slices.IndexFunc(jobStates, func(s string) bool { return strings.EqualFold(s, status) })
-				if i < 0 {
-					return usagef("no status %q; there are: %s", status, strings.Join(jobStates, ", "))
-				}
-				status = jobStates[i]
-			}
-			c, err := a.connect()
-			if err != nil {
-				return err
-			}
-			defer c.Close()
-			list := []object{}
-			for job, err := range c.Jobs().Listed(cmd.Context(), view.view()) {
-				if err != nil {
-					return err
-				}
-				if limit > 0 && len(list) == limit {
-					break
-				}
-				if fits(job.Properties.Status, status) && fits(clusterOf(job), compute) {
-					list = append(list, jobShape(job))
-				}
-			}
-			none := "No jobs. Submit one: ebb job create --compute cpu-cluster --command 'echo hello'"
-			if status != "" || compute != "" {
-				none = "No such jobs. All there are: ebb job list"
-			}
-			return a.printList(list, jobColumns, none)
-		},
-	}
-	cmd.Flags().IntVarP(&limit, "max-results", "r", 0, "jobs to show at most (default all)")
-	cmd.Flags().StringVar(&status, "status", "", "only jobs in this status, as Running")
-	cmd.Flags().StringVarP(&compute, "compute", "c", "", "only jobs of this cluster")
-	cmd.Flags().BoolVar(&view.archived, "archived-only", false, "those that are archived")
-	cmd.Flags().BoolVar(&view.every, "include-archived", false, "those that are archived, too")
-	cmd.Flags().StringVarP(&parent, "parent-job-name", "p", "", "jobs of another job; there are none yet")
-	_ = cmd.RegisterFlagCompletionFunc("status", cobra.FixedCompletions(jobStates, cobra.ShellCompDirectiveNoFileComp))
-	_ = cmd.RegisterFlagCompletionFunc("compute", a.complete(clusterNames))
-	return cmd
 }
 
 func (a *app) jobShow() *cobra.Command {

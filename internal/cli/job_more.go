@@ -144,8 +144,8 @@ func (a *app) jobUpdate() *cobra.Command {
 		},
 	}
 	a.nameFlag(cmd, &name, jobNames)
-	cmd.Flags().StringArrayVar(&set, "set", nil, "`FIELD=VALUE …`, as display_name=x or tags.owner=me")
-	cmd.Flags().StringArrayVar(&tags, "tags", nil, "`KEY=VALUE …`, beside those it has")
+	cmd.Flags().StringArrayVar(&set, "set", nil, "`FIELD=VALUE ...`, as display_name=x or tags.owner=me")
+	cmd.Flags().StringArrayVar(&tags, "tags", nil, "`KEY=VALUE ...`, beside those it has")
 	return cmd
 }
 
@@ -213,7 +213,7 @@ func (a *app) jobValidate() *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVarP(&file, "file", "f", "", "YAML `file` in az ml's command job schema")
-	cmd.Flags().StringArrayVar(&set, "set", nil, "`FIELD=VALUE …` over the file's")
+	cmd.Flags().StringArrayVar(&set, "set", nil, "`FIELD=VALUE ...` over the file's")
 	_ = cmd.MarkFlagFilename("file", "yml", "yaml")
 	return cmd
 }

@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"iter"
+	"os"
 	"regexp"
 	"slices"
 	"strings"
@@ -116,6 +118,24 @@ func (a *app) printList(list []object, columns []column, none string) error {
 		list = []object{}
 	}
 	return a.print(list)
+}
+
+// printAll shows a list as it comes, most of it at most, unless that is 0. What
+// has no shape is left out.
+func printAll[T any](a *app, seq iter.Seq2[T, error], most int, shape func(T) object, columns []column, none string) error {
+	list := []object{}
+	for v, err := range seq {
+		if err != nil {
+			return err
+		}
+		if o := shape(v); o != nil {
+			list = append(list, o)
+		}
+		if len(list) == most && most > 0 {
+			break
+		}
+	}
+	return a.printList(list, columns, none)
 }
 
 // grouped adds what az adds to everything that has an id.
@@ -275,6 +295,15 @@ func writeYAML(w io.Writer, data any) error {
 		return fmt.Errorf("encode the output: %w", err)
 	}
 	return e.Close()
+}
+
+// saveYAML writes a file of its own.
+func saveYAML(path string, data any) error {
+	var b bytes.Buffer
+	if err := writeYAML(&b, data); err != nil {
+		return err
+	}
+	return os.WriteFile(path, b.Bytes(), 0o644)
 }
 
 // writeTSV follows az: a line per element; a list inside shows its length, an

@@ -73,7 +73,11 @@ func TestADayAtTheCommandLine(t *testing.T) {
 		{"a job that fails", []string{"job", "create", "--name", "bad", "--compute", "cpu", "--command", "echo why; exit 3", "--stream"}, 1, "why\n", "code 3"},
 		{"a job for no cluster", []string{"job", "create", "--compute", "nope", "--command", "ls"}, 3, "", "there are: cpu, filed"},
 		{"data", []string{"data", "create", "-n", "digits", "-t", "uri_file", "-p", filepath.Join(dir, "job.yml")}, 0, "digits", ""},
-		{"a job that reads the newest of it", []string{"job", "create", "--name", "reads", "--compute", "cpu", "--command", "cat ${{inputs.d}}", "--set", "inputs.d.type=uri_file", "inputs.d.path=azureml:digits@latest", "--stream"}, 0, "$GREETING", ""},
+		{"a job that reads the newest of it", []string{"job", "create", "--name", "reads", "--compute", "cpu", "--command", "cat ${{inputs.d}}", "--set", "inputs.d.type=uri_file", "inputs.d.path=azureml:digits@latest", "--tags", "kind=io", "--save-as", filepath.Join(dir, "saved.yml"), "--stream"}, 0, "$GREETING", ""},
+		{"jobs by a tag", []string{"job", "list", "--tag", "kind=io", "--query", "[].name", "-o", "tsv"}, 0, "reads\n", ""},
+		{"jobs by a tag that none has", []string{"job", "list", "--tag", "kind=other"}, 0, "", "No such jobs."},
+		{"computes of a kind", []string{"compute", "list", "--type", "amlcompute", "-r", "1", "--query", "[].name", "-o", "tsv"}, 0, "cpu\n", ""},
+		{"computes of another kind", []string{"compute", "list", "--type", "computeinstance"}, 0, "", "No computes of the kind computeinstance."},
 		{"which version that was", []string{"job", "show", "reads", "--query", "inputs.d.path", "-o", "tsv"}, 0, "azureml:digits:1\n", ""},
 		{"data that is not there", []string{"job", "create", "--compute", "cpu", "--command", "ls", "--set", "inputs.d.path=azureml:digit@latest"}, 3, "", "no data named digit; there are: digits"},
 		{"an environment that is not there", []string{"job", "create", "--compute", "cpu", "--command", "ls", "--environment", "azureml:sk@latest"}, 3, "", "no environment named sk; there is none yet"},
@@ -97,6 +101,9 @@ func TestADayAtTheCommandLine(t *testing.T) {
 			t.Errorf("%s: ebb %s: exit %d, want %d with %q and %q\nstdout: %s\nstderr: %s",
 				c.name, strings.Join(c.args, " "), r.Code, c.code, c.stdout, c.stderr, r.Stdout, r.Stderr)
 		}
+	}
+	if b, err := os.ReadFile(filepath.Join(dir, "saved.yml")); err != nil || !strings.Contains(string(b), "path: azureml:digits:1\n") {
+		t.Errorf("the saved job: %v\n%s", err, b)
 	}
 }
 

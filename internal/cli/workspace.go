@@ -51,8 +51,8 @@ func (f *workspaceFlags) register(cmd *cobra.Command) {
 	flags.String("public-network-access", "", "Enabled or Disabled")
 	flags.String("image-build-compute", "", "cluster that builds images")
 	flags.String("primary-user-assigned-identity", "", "ARM `id`")
-	flags.StringArrayVar(&f.tags, "tags", nil, "`KEY=VALUE …`")
-	flags.StringArrayVar(&f.set, "set", nil, "`FIELD=VALUE …` over the file's")
+	flags.StringArrayVar(&f.tags, "tags", nil, "`KEY=VALUE ...`")
+	flags.StringArrayVar(&f.set, "set", nil, "`FIELD=VALUE ...` over the file's")
 	flags.StringVarP(&f.file, "file", "f", "", "YAML `file` in az ml's workspace schema")
 	flags.BoolVar(&f.noWait, "no-wait", false, "do not wait until it is ready")
 	_ = cmd.MarkFlagFilename("file", "yml", "yaml")
@@ -156,6 +156,7 @@ func (a *app) anyLocation(ctx context.Context, c *client.Client) (string, error)
 }
 
 func (a *app) workspaceList() *cobra.Command {
+	var limit int
 	cmd := &cobra.Command{
 		Use:     "list",
 		Short:   "List the workspaces of the subscription, or with -g of a resource group",
@@ -167,21 +168,15 @@ func (a *app) workspaceList() *cobra.Command {
 				if a.group != "" {
 					seq = c.WorkspacesOf(a.group).All(ctx)
 				}
-				list, err := client.Collect(seq)
-				if err != nil {
-					return err
-				}
-				shapes := make([]object, len(list))
-				for i, w := range list {
-					shapes[i] = workspaceShape(w)
-				}
-				return a.printList(shapes, []column{col("NAME", "name"), col("GROUP", "resource_group"), col("LOCATION", "location"), col("STATE", "provisioning_state"), col("DESCRIPTION", "description")}, "No workspaces.")
+				return printAll(a, seq, limit, workspaceShape, workspaceColumns, "No workspaces.")
 			})
 		},
 	}
-	cmd.Flags().IntP("max-results", "r", 0, "as az has it; all are shown")
+	cmd.Flags().IntVarP(&limit, "max-results", "r", 0, "to show at most (default all)")
 	return cmd
 }
+
+var workspaceColumns = []column{col("NAME", "name"), col("GROUP", "resource_group"), col("LOCATION", "location"), col("STATE", "provisioning_state"), col("DESCRIPTION", "description")}
 
 // onWorkspace runs do with the name given as flag, as argument or by -w; without
 // one it is the client file's.
@@ -235,6 +230,7 @@ func (a *app) workspaceUpdate() *cobra.Command {
 		Args:    cobra.MaximumNArgs(1),
 	}
 	f.register(cmd)
+	cmd.Flags().BoolP("update-dependent-resources", "u", false, "as az has it; a workspace's parts are records, and may change")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		w, err := f.spec(a, cmd, args)
 		if err != nil {
