@@ -53,7 +53,7 @@ var testOnly = []string{"internal/testkit"}
 
 // coreMayUse is all of the standard library that deciding needs.
 var coreMayUse = map[string]bool{
-	"bytes": true, "cmp": true, "crypto/sha1": true, "crypto/sha256": true, "embed": true, "encoding/base64": true, "encoding/binary": true, "encoding/csv": true, "encoding/hex": true, "encoding/json": true,
+	"bytes": true, "cmp": true, "container/heap": true, "crypto/sha1": true, "crypto/sha256": true, "embed": true, "encoding/base64": true, "encoding/binary": true, "encoding/csv": true, "encoding/hex": true, "encoding/json": true,
 	"errors": true, "fmt": true, "hash/maphash": true, "hash/fnv": true, "iter": true, "maps": true, "math": true, "math/bits": true, "net/netip": true, "net/url": true,
 	"regexp": true, "slices": true, "sort": true, "strconv": true, "strings": true, "sync": true, "time": true, "unicode": true, "unicode/utf8": true,
 }

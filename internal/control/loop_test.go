@@ -72,7 +72,8 @@ func newSite(t *testing.T, ctx context.Context) *site {
 	s.engine = &sim.Engine{Delay: 50 * time.Millisecond, Has: engine.Capacity{Oversubscribe: true}}
 	s.engine.Started = func(spec engine.Spec) { s.agents.Go(func() { s.agent(spec) }) }
 	s.loop = &control.Loop{
-		Store: s.store, Engine: s.engine, Now: time.Now, Installation: installation, Term: 1,
+		Gather: time.Millisecond, // on a bubble's clock a turn takes no time
+		Store:  s.store, Engine: s.engine, Now: time.Now, Installation: installation, Term: 1,
 		Token: func(node string) string { return "token-of-" + node },
 		Log:   slog.New(slog.NewTextHandler(t.Output(), nil)),
 	}

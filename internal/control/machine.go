@@ -249,7 +249,7 @@ func (m *Machine) decide(now time.Time) {
 	}
 	f := pool.Facts{
 		Seen: m.seen(now), Away: m.absent, Hold: m.hold, Capacity: m.capacity, Blind: !m.measured, Fence: m.fence,
-		Dirty: m.dirt.Look(m.view, now),
+		Dirty: m.dirt.Look(m.view, now), Looks: m.dirt.Looks(),
 	}
 	var plan pool.Plan
 	if f.Dirty == nil || len(f.Dirty)+len(f.Seen) > 0 {

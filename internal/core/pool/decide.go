@@ -3,7 +3,6 @@ package pool
 import (
 	"cmp"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/ebb-compute/ebb/internal/core/fleet"
@@ -28,10 +27,12 @@ type Facts struct {
 	Blind bool
 	// Fence is not below any that was ever given out ([queue.FenceBefore]).
 	Fence int64
-	// Dirty are the clusters to look at beside those of Seen; nil: all. [Dirt] knows
-	// them. Those that compete for what the engine has are looked at in any case: all
-	// where Capacity sets a limit, else those that the engine has turned away.
+	// Dirty are the clusters to look at beside those of Seen; nil: all. [Dirt] knows them.
 	Dirty []string
+	// Looks are the last looks at clusters. They stand for those that are not dirty
+	// and compete for what the engine has: all where Capacity sets a limit, else those
+	// that the engine has turned away. One without is looked at.
+	Looks map[string]Look
 }
 
 // Verb says what an [Action] does.
@@ -74,10 +75,22 @@ func (a Action) String() string {
 type Plan struct {
 	Actions []Action
 	Changes []row.Change
-	Recheck time.Time // zero: only when something changes
-	// Looked has every cluster that was looked at, with its share of Recheck.
-	Looked map[string]time.Time
-	Fence  int64 // the highest that was given out; 0: none was
+	Recheck time.Time       // zero: only when something changes
+	Looked  map[string]Look // of every cluster that was looked at
+	Fence   int64           // the highest that was given out; 0: none was
+}
+
+// Look is what came of looking at a cluster; zero: it is gone.
+type Look struct {
+	Again time.Time // when to look again, its share of Recheck; zero: only when something changes
+	left  *site     // as it was left; without its nodes
+}
+
+func (l Look) String() string {
+	if l.left == nil {
+		return "gone"
+	}
+	return fmt.Sprintf("again at %v, %+v", l.Again, l.left.share)
 }
 
 // Grace is how long a process has between SIGTERM and SIGKILL when it is stopped.
@@ -109,35 +122,16 @@ type turn struct {
 	now  time.Time
 	plan Plan
 
-	sites  map[string]*site
-	order  []*site // in order of id
-	room   room
-	head   *claim          // the first of all that lack room; nil: none does
-	writes map[row.Key]int // index into plan.Changes
-	runs   map[string]queue.Status
-	tries  map[string]queue.Attempt
-}
-
-// site is one cluster during a turn.
-type site struct {
-	c      fleet.Cluster
-	old    fleet.Status
-	s      fleet.Status
-	nodes  []fleet.Node // by number; Gone ones stay until the end of the turn
-	byID   map[string]int
-	ask    []ask  // queued runs that did not start, first served first
-	lack   int    // nodes to launch
-	short  bool   // it cannot have all the nodes that its runs ask for
-	wanted int    // nodes that are right, between min and max
-	block  string // why no more can be launched; empty: nothing is in the way
-	queue  []waiter
-	gone   bool // dropped in this turn
-}
-
-// ask is one queued run that waits for nodes.
-type ask struct {
-	run   queue.Run
-	nodes int
+	sites   map[string]*site
+	order   []*site // in order of id
+	room    room
+	beside  room            // what all keep at all times has been taken from it
+	counted bool            // beside is right
+	head    *claim          // the first of all that lack room; nil: none does
+	writes  map[row.Key]int // index into plan.Changes
+	runs    map[string]*queue.Status
+	tries   map[string]queue.Attempt
+	ends    map[string][]*queue.Run // cancelled runs by cluster; nil: not yet asked for
 }
 
 // Decide compares what is with what is wanted. It changes neither v nor f, and
@@ -145,36 +139,40 @@ type ask struct {
 func Decide(v *View, f Facts, now time.Time) Plan {
 	t := &turn{
 		v: v, f: f, now: now, sites: map[string]*site{}, writes: map[row.Key]int{},
-		runs: map[string]queue.Status{}, tries: map[string]queue.Attempt{},
+		runs: map[string]*queue.Status{}, tries: map[string]queue.Attempt{},
 	}
-	t.plan.Looked = map[string]time.Time{}
+	t.plan.Looked = map[string]Look{}
 	t.room = newRoom(f.Capacity)
 	t.pick()
 	for _, e := range f.Seen {
 		t.fold(e)
 	}
-	t.sortSites()
+	t.compete()
 	if t.room.limited {
 		t.room.takeAll(t.order)
 	}
 	for _, s := range t.order {
-		t.settle(s)
-		t.retire(s)
+		if !s.still {
+			t.settle(s)
+			t.retire(s)
+		}
 		if s.c.Instance { // the others count with what it keeps, so it goes first
-			t.serve(s)
-			t.sleep(s)
+			t.tend(s)
 		}
 	}
 	for _, s := range t.order {
 		if !s.c.Instance {
-			t.serve(s)
+			t.tend(s)
 		}
 	}
 	t.size()
 	for _, s := range t.order {
-		t.shrink(s)
-		t.explain(s)
-		t.report(s)
+		if !s.still {
+			t.shrink(s)
+			t.explain(s)
+			t.report(s)
+			t.leave(s)
+		}
 	}
 	t.orphans()
 	t.operations()
@@ -185,57 +183,31 @@ func Decide(v *View, f Facts, now time.Time) Plan {
 func (t *turn) pick() {
 	for _, id := range t.f.Dirty {
 		if t.site(id) == nil {
-			t.plan.Looked[id] = time.Time{} // it is gone, and its runs are looked at
+			t.plan.Looked[id] = Look{} // it is gone, and its runs are looked at
 		}
 	}
-	if t.f.Dirty != nil && !t.room.limited {
-		for id := range t.v.TurnedAway() {
-			t.site(id)
+	if t.f.Dirty == nil {
+		for c := range t.v.ordered.All() {
+			t.site(c.ID)
 		}
+	}
+}
+
+// tend serves the queue of s. One that stands as it was left has been served, unless
+// the others leave it another share of the room.
+func (t *turn) tend(s *site) {
+	switch {
+	case !s.still:
+	case t.most(s) == s.most:
+		return
+	default:
+		t.wake(s)
 		return
 	}
-	for c := range t.v.Clusters() {
-		t.site(c.ID)
+	t.serve(s)
+	if s.c.Instance {
+		t.sleep(s)
 	}
-}
-
-// site returns the working copy of a cluster, or nil where there is none.
-func (t *turn) site(id string) *site {
-	if s, ok := t.sites[id]; ok {
-		return s
-	}
-	c, ok := t.v.Cluster(id)
-	if !ok {
-		return nil
-	}
-	s := &site{c: c, nodes: slices.Clone(t.v.NodesOf(id))}
-	s.old, _ = t.v.ClusterStatus(id)
-	s.s = s.old
-	s.s.ID = id
-	t.sites[id] = s
-	t.plan.Looked[id] = time.Time{}
-	return s
-}
-
-func (t *turn) sortSites() {
-	for _, s := range t.sites {
-		t.order = append(t.order, s)
-	}
-	slices.SortFunc(t.order, func(a, b *site) int { return cmp.Compare(a.c.ID, b.c.ID) })
-}
-
-// find returns the index of a node, or -1.
-func (s *site) find(id string) int {
-	if s.byID == nil {
-		s.byID = make(map[string]int, len(s.nodes))
-		for i := range s.nodes {
-			s.byID[s.nodes[i].ID] = i
-		}
-	}
-	if i, ok := s.byID[id]; ok {
-		return i
-	}
-	return -1
 }
 
 // put records that r is to be written; the last of several wins.
@@ -255,9 +227,8 @@ func (t *turn) write(k row.Key, c row.Change) {
 func (t *turn) act(a Action) { t.plan.Actions = append(t.plan.Actions, a) }
 
 // recheck asks to look at s again at a time that lies ahead.
-func (t *turn) recheck(s *site, at time.Time) {
-	t.plan.Recheck = sooner(t.plan.Recheck, at)
-	t.plan.Looked[s.c.ID] = sooner(t.plan.Looked[s.c.ID], at)
+func (s *site) recheck(at time.Time) {
+	s.again = sooner(s.again, at)
 }
 
 // sooner returns the earlier of two times, of which zero is never.
@@ -271,6 +242,8 @@ func sooner(a, b time.Time) time.Time {
 // move takes node i of s to a state. A move that the table lacks is our bug.
 func (t *turn) move(s *site, i int, to fleet.NodeState, why string) {
 	n := &s.nodes[i]
+	s.has.count(n, -1)
+	defer s.has.count(n, 1)
 	if !fleet.CanMove(n.State, to) {
 		panic(fmt.Sprintf("pool: node %s may not go from %s to %s (%s)", n.ID, n.State, to, why))
 	}
@@ -294,10 +267,15 @@ func (t *turn) save(s *site, i int) {
 
 // status returns what became of a run so far.
 func (t *turn) status(run string) (queue.Status, bool) {
+	return value(t.statusOf(run))
+}
+
+// statusOf is [turn.status] without a copy, for reading.
+func (t *turn) statusOf(run string) (*queue.Status, bool) {
 	if s, ok := t.runs[run]; ok {
 		return s, true
 	}
-	return t.v.RunStatus(run)
+	return t.v.runStatus.Get(run)
 }
 
 // run takes a run to a state. A move that the table lacks is our bug.
@@ -312,7 +290,7 @@ func (t *turn) run(s queue.Status, to queue.State, why string) {
 	if to.Final() {
 		s.Ended = t.now
 	}
-	t.runs[s.ID] = s
+	t.runs[s.ID] = &s
 	t.put(s)
 }
 
@@ -341,7 +319,7 @@ func (t *turn) operations() {
 		case !ok, s != nil && s.gone:
 			t.finish(o, operation.Succeeded, "the compute is gone")
 		case c.Deleting && o.Generation >= c.Generation: // the delete itself
-		case s == nil || s.s.Observed < o.Generation:
+		case s == nil || s.still || s.s.Observed < o.Generation:
 		case s.s.Provisioning == operation.Failed:
 			o.Code, o.Message = s.s.Errors[0].Code, s.s.Errors[0].Message
 			t.finish(o, operation.Failed, "the instance cannot start")

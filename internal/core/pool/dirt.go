@@ -16,8 +16,8 @@ import (
 // last one, those whose time has come, and those that were touched. Decide gives
 // the same plan for them as for all. The zero Dirt is all.
 type Dirt struct {
-	seen    *View                // of the last Decide; nil: look at all
-	due     map[string]time.Time // when to look again, where that is known
+	seen    *View           // of the last Decide; nil: look at all
+	looks   map[string]Look // the last one at each cluster
 	touched map[string]bool
 }
 
@@ -40,33 +40,36 @@ func (d *Dirt) Look(v *View, now time.Time) []string {
 	}
 	dirty := v.since(d.seen)
 	maps.Copy(dirty, d.touched)
-	for id, at := range d.due {
-		if !now.Before(at) {
+	for id, l := range d.looks {
+		if !l.Again.IsZero() && !now.Before(l.Again) {
 			dirty[id] = true
 		}
 	}
 	return append([]string{}, slices.Sorted(maps.Keys(dirty))...)
 }
 
+// Looks returns what Facts.Looks is to be, until Decided is called.
+func (d *Dirt) Looks() map[string]Look { return d.looks }
+
 // Decided takes in what was looked at. A plan that came to nothing calls for All.
 func (d *Dirt) Decided(v *View, p Plan) {
 	if d.seen == nil {
-		d.due = map[string]time.Time{}
+		d.looks = map[string]Look{}
 	}
 	d.seen, d.touched = v, nil
-	for id, at := range p.Looked {
-		if at.IsZero() {
-			delete(d.due, id)
+	for id, l := range p.Looked {
+		if l == (Look{}) { // it is gone
+			delete(d.looks, id)
 		} else {
-			d.due[id] = at
+			d.looks[id] = l
 		}
 	}
 }
 
 // Next is when to look again though nothing changes; zero: never.
 func (d *Dirt) Next() (next time.Time) {
-	for _, at := range d.due {
-		next = sooner(next, at)
+	for _, l := range d.looks {
+		next = sooner(next, l.Again)
 	}
 	return next
 }

@@ -62,7 +62,7 @@ func (t *turn) fold(e Event) {
 	if s == nil {
 		return
 	}
-	i := s.find(e.Node)
+	i := t.find(s, e.Node, -1)
 	if i < 0 {
 		return
 	}

@@ -466,36 +466,56 @@ func (d *dealt) checkRoom(t *testing.T, p pool.Plan, next *pool.View) {
 	}
 }
 
-// The same turn over ten times as much may take about ten times as long; a turn
-// in which one row has changed, in one of a hundred clusters, may not.
-func BenchmarkDecide(b *testing.B) {
-	for _, size := range []int{1000, 10_000} {
-		b.Run(fmt.Sprintf("%d nodes and %d runs in one cluster", size, size*10), func(b *testing.B) {
-			v := crowd(size)
-			for b.Loop() {
-				pool.Decide(v, pool.Facts{}, start)
-			}
-		})
-		b.Run(fmt.Sprintf("one row of %d nodes and %d runs in 100 clusters", size, size*10), func(b *testing.B) {
+// A turn in which one run is new, where much waits: in one cluster of which no node
+// is free, and in a thousand for which there is no room.
+func BenchmarkDecideOneNewRun(b *testing.B) {
+	short := pool.Facts{Capacity: pool.Capacity{VCPUs: 400, MemoryGiB: 1600}}
+	for name, c := range map[string]struct {
+		facts           pool.Facts
+		clusters, nodes int // that may be, of each
+		busy, runs      int // of each
+	}{
+		"one cluster, 10 nodes, 100,000 runs":                 {pool.Facts{}, 1, 10, 10, 100_000},
+		"one cluster, 10,000 nodes, 100,000 runs":             {pool.Facts{}, 1, 10_000, 10_000, 100_000},
+		"100 clusters of 100 nodes, 100,000 runs":             {pool.Facts{}, 100, 100, 100, 1000},
+		"1,000 clusters of which 100 have room, 100,000 runs": {short, 1000, 100, 0, 100},
+	} {
+		b.Run(name, func(b *testing.B) {
 			v := pool.New()
-			for i := range 100 {
-				v = v.Apply(rows(crowd(size/100), fmt.Sprint("cpu", i))...)
+			for i := range c.clusters {
+				v = v.Apply(rows(crowd(c.nodes, c.busy, c.runs), fmt.Sprint("cpu", i))...)
 			}
 			var d pool.Dirt
-			now := start
-			d.Decided(v, pool.Decide(v, pool.Facts{}, now))
-			f := pool.Facts{Fence: 1}
-			for b.Loop() {
+			now, f := start.Add(time.Hour), c.facts
+			turn := func() pool.Plan {
 				now = now.Add(time.Microsecond)
-				r := queue.Run{ID: "new", Cluster: cluster("cpu7", 0, 1).ID, Nodes: 1, Submitted: now}
-				v = v.Apply(queued(r)...)
-				f.Dirty = d.Look(v, now)
+				f.Dirty, f.Looks = d.Look(v, now), d.Looks()
 				p := pool.Decide(v, f, now)
 				d.Decided(v, p)
 				v = v.Apply(p.Changes...)
-				if len(p.Looked) != 1 {
+				f.Fence = max(f.Fence, p.Fence)
+				return p
+			}
+			for len(turn().Changes) > 0 {
+			}
+			for i := 0; b.Loop(); i++ {
+				r := queue.Run{ID: fmt.Sprint("new", i), Cluster: cluster(fmt.Sprint("cpu", i%c.clusters), 0, 1).ID, Nodes: 1, Submitted: now}
+				v = v.Apply(queued(r)...)
+				if p := turn(); len(p.Looked) != 1 {
 					b.Fatalf("looked at %d clusters", len(p.Looked))
 				}
+			}
+		})
+	}
+}
+
+// The same turn over ten times as much may take about ten times as long.
+func BenchmarkDecide(b *testing.B) {
+	for _, size := range []int{1000, 10_000} {
+		b.Run(fmt.Sprintf("%d nodes and %d runs in one cluster", size, size*10), func(b *testing.B) {
+			v := crowd(size, size, size*10)
+			for b.Loop() {
+				pool.Decide(v, pool.Facts{}, start)
 			}
 		})
 	}
@@ -529,12 +549,12 @@ func rows(v *pool.View, name string) []row.Change {
 	return out
 }
 
-// crowd is one cluster in which every node is busy and nine times as many runs wait.
-func crowd(size int) *pool.View {
-	changes := put(cluster("cpu", 0, size))
-	for i := range size * 10 {
+// crowd is one cluster with so many runs, of which as many run as are busy.
+func crowd(most, busy, runs int) *pool.View {
+	changes := put(cluster("cpu", 0, most))
+	for i := range runs {
 		r := run(i, 1)
-		if i < size {
+		if i < busy {
 			changes = append(changes, placed(r, queue.InRunning, time.Minute, int64(i))...)
 		} else {
 			changes = append(changes, queued(r)...)

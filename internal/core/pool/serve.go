@@ -3,6 +3,7 @@ package pool
 import (
 	"cmp"
 	"fmt"
+	"iter"
 	"slices"
 	"time"
 
@@ -25,35 +26,36 @@ type line struct {
 func (t *turn) serve(s *site) {
 	t.cancelWaiting(s)
 	l := line{free: t.candidates(s), reserve: max(0, s.c.Max-s.staying()+t.away(s))}
-	most := t.most(s)
-	for r := range t.v.RunsOf(s.c.ID) {
-		closed := l.head && (len(l.free) == 0 || !l.known) && l.demand >= s.c.Max && l.told >= explainMost
+	s.most = t.most(s)
+	for r := range t.waiting(s) {
+		enough := l.head && l.demand >= s.c.Max-s.busy()
+		closed := enough && (len(l.free) == 0 || !l.known) && l.told >= explainMost
 		if closed && !s.c.Deleting {
 			break // the rest can only wait, or end
 		}
-		rs, ok := t.status(r.ID)
+		rs, ok := t.statusOf(r.ID)
 		if !ok || rs.State != queue.Queued {
 			continue
 		}
 		if s.c.Deleting {
-			t.cancel(s.c.ID, r, rs, cancelWhy(r, s.c))
+			t.cancel(s.c.ID, r, *rs, cancelWhy(r, &s.c))
 			continue
 		}
 		need := max(1, r.Nodes)
-		if why := t.never(s, need, most); why != "" {
+		if why := t.never(s, need, s.most); why != "" {
 			s.wait(&l, r, rs, why)
 			continue
 		}
 		free := l.takeable(s)
 		if need <= free && (!l.head || l.mayPass(r, t.now)) {
-			t.start(s, r, rs, l.take(need, s))
+			t.start(s, r, *rs, l.take(need, s))
 			continue
 		}
 		if !l.head {
 			l.head = true
 			l.start, l.known = t.headStart(s, need, free)
 		}
-		if l.demand < s.c.Max {
+		if !enough {
 			s.ask = append(s.ask, ask{run: r, nodes: need})
 		}
 		l.demand += need
@@ -66,11 +68,24 @@ func (t *turn) serve(s *site) {
 	}
 }
 
+// waiting yields what the view has in the queue of s, and what has come back to it
+// in this turn, in serving order.
+func (t *turn) waiting(s *site) iter.Seq[*queue.Run] {
+	l, _ := t.v.waiting.Get(s.c.ID)
+	if len(s.back) == 0 {
+		return l.All()
+	}
+	for _, r := range s.back {
+		l = l.With(r, queue.Order)
+	}
+	return l.All()
+}
+
 // wait notes a run that stays in the queue, and the reason if it is its own.
-func (s *site) wait(l *line, r queue.Run, rs queue.Status, why string) {
+func (s *site) wait(l *line, r *queue.Run, rs *queue.Status, why string) {
 	if l.told < explainMost {
 		l.told++
-		s.queue = append(s.queue, waiter{run: r, status: rs, why: why})
+		s.queue = append(s.queue, waiter{run: r, told: rs.Why, why: why})
 	}
 }
 
@@ -89,6 +104,9 @@ func (t *turn) candidates(s *site) []int {
 		}
 	}
 	for i := range s.nodes {
+		if s.has.draining == 0 {
+			break
+		}
 		if s.nodes[i].State == fleet.Draining && !s.leaves(i) && !t.f.Away[s.nodes[i].ID] {
 			leaving = append(leaving, i)
 		}
@@ -100,6 +118,9 @@ func (t *turn) candidates(s *site) []int {
 func (t *turn) away(s *site) int {
 	n := 0
 	for i := range s.nodes {
+		if s.has.idle == 0 {
+			break
+		}
 		if s.nodes[i].State == fleet.Idle && t.f.Away[s.nodes[i].ID] {
 			n++
 		}
@@ -131,7 +152,7 @@ func (l *line) take(n int, s *site) []int {
 
 // mayPass reports whether r may take nodes that are held for the head: only if
 // it ends before the head can start. An unknown run time is infinite.
-func (l *line) mayPass(r queue.Run, now time.Time) bool {
+func (l *line) mayPass(r *queue.Run, now time.Time) bool {
 	return l.known && r.TimeLimit > 0 && !now.Add(r.TimeLimit+setupSlack).After(l.start)
 }
 
@@ -144,18 +165,9 @@ func (t *turn) headStart(s *site, need, free int) (at time.Time, known bool) {
 		return time.Time{}, false
 	}
 	var ends []time.Time
-	for i := range s.nodes {
-		n := s.nodes[i]
-		if n.State != fleet.Busy {
-			continue
-		}
-		a, ok := t.attempt(n.Attempt)
-		r, live := t.v.Run(a.Run)
-		if !ok || !live {
-			continue
-		}
-		if end, ok := knownEnd(a, r.TimeLimit); ok {
-			ends = append(ends, end)
+	for _, e := range s.ends {
+		if n := &s.nodes[e.node]; n.State == fleet.Busy && n.Attempt == e.attempt {
+			ends = append(ends, e.at)
 		}
 	}
 	if len(ends) < missing {
@@ -166,7 +178,7 @@ func (t *turn) headStart(s *site, need, free int) (at time.Time, known bool) {
 }
 
 // start gives a run its nodes, all of them.
-func (t *turn) start(s *site, r queue.Run, rs queue.Status, nodes []int) {
+func (t *turn) start(s *site, r *queue.Run, rs queue.Status, nodes []int) {
 	rs.Attempts++
 	a := queue.Attempt{
 		ID: fmt.Sprintf("%s.%d", r.ID, rs.Attempts), Run: r.ID, N: rs.Attempts, Cluster: s.c.ID,
@@ -226,7 +238,7 @@ func (t *turn) nextFence() int64 {
 }
 
 // cancel ends a run that has no nodes.
-func (t *turn) cancel(cluster string, r queue.Run, rs queue.Status, why string) {
+func (t *turn) cancel(cluster string, r *queue.Run, rs queue.Status, why string) {
 	rs.Failure = queue.Failure{Code: "Canceled", Message: why}
 	t.run(rs, queue.Canceled, "")
 	t.act(Action{Verb: End, Cluster: cluster, Run: r.ID, Why: "cancelled while it waited"})
@@ -234,16 +246,18 @@ func (t *turn) cancel(cluster string, r queue.Run, rs queue.Status, why string) 
 
 // cancelWaiting ends the runs of a cluster that are to end and have no nodes.
 func (t *turn) cancelWaiting(s *site) {
-	var runs []queue.Run
-	for r := range t.v.Cancelled() {
-		if rs, ok := t.status(r.ID); ok && r.Cluster == s.c.ID && rs.State == queue.Queued {
-			runs = append(runs, r)
+	if t.ends == nil {
+		t.ends = map[string][]*queue.Run{}
+		for _, r := range t.v.cancelled.All() {
+			t.ends[r.Cluster] = append(t.ends[r.Cluster], r)
 		}
 	}
-	slices.SortFunc(runs, func(a, b queue.Run) int { return cmp.Compare(a.ID, b.ID) })
+	runs := t.ends[s.c.ID]
+	slices.SortFunc(runs, func(a, b *queue.Run) int { return cmp.Compare(a.ID, b.ID) })
 	for _, r := range runs {
-		rs, _ := t.status(r.ID)
-		t.cancel(s.c.ID, r, rs, cancelWhy(r, s.c))
+		if rs, ok := t.status(r.ID); ok && rs.State == queue.Queued {
+			t.cancel(s.c.ID, r, rs, cancelWhy(r, &s.c))
+		}
 	}
 }
 
@@ -264,7 +278,7 @@ func (t *turn) orphans() {
 		}
 		for r := range t.v.RunsOf(id) {
 			if rs, ok := t.status(r.ID); ok && !rs.State.Final() {
-				t.cancel(id, r, rs, "The compute of the run does not exist any more.")
+				t.cancel(id, &r, rs, "The compute of the run does not exist any more.")
 			}
 		}
 	}

@@ -14,40 +14,52 @@ import (
 // settle looks at every attempt on the nodes of a cluster: which are to stop,
 // and which are over.
 func (t *turn) settle(s *site) {
-	var seen map[string]bool // gangs, which are met once for each node
+	var seen map[string]time.Time // when gangs end, which are met once for each node
 	for i := range s.nodes {
 		id := s.nodes[i].Attempt
-		if id == "" || seen[id] {
+		if id == "" {
 			continue
 		}
-		a, ok := t.attempt(id)
-		if !ok || a.Phase == queue.Ended {
-			t.free(s, i)
-			continue
-		}
-		if len(a.Members) > 1 {
-			if seen == nil {
-				seen = map[string]bool{}
+		at, ok := seen[id]
+		if !ok {
+			a, ok := t.attempt(id)
+			if !ok || a.Phase == queue.Ended {
+				t.free(s, i)
+				continue
 			}
-			seen[id] = true
+			at = t.settleOne(s, a, i)
+			if len(a.Members) > 1 {
+				if seen == nil {
+					seen = map[string]time.Time{}
+				}
+				seen[id] = at
+			}
 		}
-		t.settleOne(s, a)
+		if !at.IsZero() {
+			s.ends = append(s.ends, end{i, id, at})
+		}
 	}
 }
 
-func (t *turn) settleOne(s *site, a queue.Attempt) {
-	r, ok := t.v.Run(a.Run)
-	rs, live := t.status(a.Run)
+// settleOne looks at an attempt that node i of s has, and says when it is over at
+// the latest; zero: nobody knows.
+func (t *turn) settleOne(s *site, a queue.Attempt, i int) (at time.Time) {
+	r, ok := t.v.runs.Get(a.Run)
+	rs, live := t.statusOf(a.Run)
 	if !ok || !live { // its run is gone: nothing waits for the end
-		r, rs = queue.Run{ID: a.Run, Cancel: true}, queue.Status{ID: a.Run, State: queue.Canceled}
+		r, rs = &queue.Run{ID: a.Run, Cancel: true}, &queue.Status{ID: a.Run, State: queue.Canceled}
 	}
-	if r.Cancel || s.off() || slices.ContainsFunc(a.Members, func(m queue.Member) bool { return s.leaves(s.find(m.Node)) }) {
-		r.CancelWhy = cancelWhy(r, s.c)
-		r.Cancel = true
+	if r.TimeLimit > 0 && !a.Started.IsZero() {
+		at = a.Started.Add(r.TimeLimit)
+	}
+	if r.Cancel || s.off() || slices.ContainsFunc(a.Members, func(m queue.Member) bool { return s.leaves(t.find(s, m.Node, i)) }) {
+		ends := *r
+		ends.CancelWhy, ends.Cancel = cancelWhy(r, &s.c), true
+		r = &ends
 	}
 	if !slices.ContainsFunc(a.Members, func(m queue.Member) bool { return m.Phase != queue.Ended }) {
-		t.end(s, a, r, rs)
-		return
+		t.end(s, a, r, *rs)
+		return at
 	}
 	if cause, why := t.stopCause(s, a, r); stronger(cause, a.Stop) {
 		if a.StopAt.IsZero() {
@@ -59,18 +71,30 @@ func (t *turn) settleOne(s *site, a queue.Attempt) {
 		t.act(Action{Verb: Stop, Cluster: s.c.ID, Run: a.Run, Attempt: a.ID, Why: why})
 	}
 	t.follow(a, rs)
+	return at
+}
+
+// shown is the state of a run whose attempt is in a phase.
+func shown(p queue.Phase) queue.State {
+	switch p {
+	case queue.Placed:
+		return queue.Starting
+	case queue.InPreparing:
+		return queue.Preparing
+	case queue.InRunning:
+		return queue.Running
+	}
+	return queue.Finalizing
 }
 
 // follow makes the run's status say what its attempt does.
-func (t *turn) follow(a queue.Attempt, rs queue.Status) {
-	to := map[queue.Phase]queue.State{
-		queue.Placed: queue.Starting, queue.InPreparing: queue.Preparing,
-		queue.InRunning: queue.Running, queue.InFinalizing: queue.Finalizing,
-	}[a.Phase]
-	started := rs.Started.IsZero() && !a.Started.IsZero()
-	if to == rs.State && !started || rs.State.Final() {
+func (t *turn) follow(a queue.Attempt, was *queue.Status) {
+	to := shown(a.Phase)
+	started := was.Started.IsZero() && !a.Started.IsZero()
+	if to == was.State && !started || was.State.Final() {
 		return
 	}
+	rs := *was
 	why := rs.Why
 	if to != queue.Starting && to != queue.Preparing {
 		why = ""
@@ -82,7 +106,7 @@ func (t *turn) follow(a queue.Attempt, rs queue.Status) {
 }
 
 // stopCause says why an attempt is to stop now; empty: it is not.
-func (t *turn) stopCause(s *site, a queue.Attempt, r queue.Run) (cause queue.Cause, why string) {
+func (t *turn) stopCause(s *site, a queue.Attempt, r *queue.Run) (cause queue.Cause, why string) {
 	if r.Cancel {
 		return queue.ByCancel, "cancelled: " + strings.TrimSuffix(r.CancelWhy, ".")
 	}
@@ -92,7 +116,7 @@ func (t *turn) stopCause(s *site, a queue.Attempt, r queue.Run) (cause queue.Cau
 		if !t.now.Before(end) {
 			return queue.ByTimeout, fmt.Sprintf("it ran longer than its limit of %v", r.TimeLimit)
 		}
-		t.recheck(s, end)
+		s.recheck(end)
 	}
 	for _, m := range a.Members {
 		c := m.Exit.Cause
@@ -109,7 +133,7 @@ func (t *turn) stopCause(s *site, a queue.Attempt, r queue.Run) (cause queue.Cau
 // tell raises the revision of every node that still has a member of a.
 func (t *turn) tell(s *site, a queue.Attempt) {
 	for _, m := range a.Members {
-		if i := s.find(m.Node); i >= 0 && m.Phase != queue.Ended && s.nodes[i].State != fleet.Gone {
+		if i := t.find(s, m.Node, 0); i >= 0 && m.Phase != queue.Ended && s.nodes[i].State != fleet.Gone {
 			s.nodes[i].Revision++
 			t.save(s, i)
 		}
@@ -119,7 +143,9 @@ func (t *turn) tell(s *site, a queue.Attempt) {
 // free takes the attempt off a node.
 func (t *turn) free(s *site, i int) {
 	n := &s.nodes[i]
+	s.has.count(n, -1)
 	n.Attempt = ""
+	s.has.count(n, 1)
 	n.Revision++
 	if n.State == fleet.Busy {
 		t.move(s, i, fleet.Idle, "")
@@ -130,12 +156,12 @@ func (t *turn) free(s *site, i int) {
 
 // end closes an attempt whose members have all ended, and its run with it,
 // unless it is to run again.
-func (t *turn) end(s *site, a queue.Attempt, r queue.Run, rs queue.Status) {
+func (t *turn) end(s *site, a queue.Attempt, r *queue.Run, rs queue.Status) {
 	cause, by := causeOf(a, r)
 	a.Phase = queue.Ended
 	t.saveAttempt(a)
 	for _, m := range a.Members {
-		if i := s.find(m.Node); i >= 0 && s.nodes[i].Attempt == a.ID {
+		if i := t.find(s, m.Node, 0); i >= 0 && s.nodes[i].Attempt == a.ID {
 			t.free(s, i)
 		}
 	}
@@ -149,6 +175,7 @@ func (t *turn) end(s *site, a queue.Attempt, r queue.Run, rs queue.Status) {
 	if (cause == queue.ByNodeLoss || cause == queue.ByPreemption) && rs.Attempts < most {
 		why := fmt.Sprintf("%s It waits to run again (attempt %d of %d).", by.Exit.Message, rs.Attempts+1, most)
 		t.run(rs, queue.Queued, why)
+		s.back = append(s.back, r)
 		t.act(Action{Verb: Requeue, Cluster: s.c.ID, Run: r.ID, Attempt: a.ID, Why: "ended by " + string(cause) + ", and may run again"})
 		return
 	}
@@ -160,7 +187,7 @@ func (t *turn) end(s *site, a queue.Attempt, r queue.Run, rs queue.Status) {
 }
 
 // verdict turns the cause of an end into what the user sees.
-func verdict(cause queue.Cause, by queue.Member, r queue.Run, rs queue.Status) (queue.State, queue.Failure) {
+func verdict(cause queue.Cause, by queue.Member, r *queue.Run, rs queue.Status) (queue.State, queue.Failure) {
 	f := queue.Failure{Message: by.Exit.Message, ExitCode: by.Exit.Code, Node: by.Node}
 	switch cause {
 	case "":
@@ -186,7 +213,7 @@ func verdict(cause queue.Cause, by queue.Member, r queue.Run, rs queue.Status) (
 
 // causeOf chooses one cause for the whole gang, and the member that shows it.
 // Empty: every process ended by itself with code 0.
-func causeOf(a queue.Attempt, r queue.Run) (queue.Cause, queue.Member) {
+func causeOf(a queue.Attempt, r *queue.Run) (queue.Cause, queue.Member) {
 	best, by := queue.Cause(""), queue.Member{}
 	switch {
 	case r.Cancel:
@@ -224,7 +251,7 @@ func stronger(a, b queue.Cause) bool {
 	return b == "" || slices.Index(causes, a) < slices.Index(causes, b)
 }
 
-func cancelWhy(r queue.Run, c fleet.Cluster) string {
+func cancelWhy(r *queue.Run, c *fleet.Cluster) string {
 	if r.CancelWhy != "" {
 		return r.CancelWhy
 	}
@@ -260,14 +287,6 @@ func (t *turn) retire(s *site) {
 	t.trim(s)
 }
 
-// off reports whether the cluster runs no nodes.
-func (s *site) off() bool { return fleet.Off(s.c, s.s) }
-
-// leaves reports whether node i is there and not to stay, whatever it does.
-func (s *site) leaves(i int) bool {
-	return i >= 0 && s.nodes[i].State != fleet.Gone && fleet.Leaves(s.c, s.s, s.nodes[i])
-}
-
 func (s *site) whyLeave() string {
 	switch {
 	case s.c.Deleting:
@@ -295,9 +314,9 @@ func (t *turn) retireSilent(s *site, i int) {
 	}
 	switch {
 	case t.f.Hold != "" && !stopped:
-		s.block = t.f.Hold
+		s.held = t.f.Hold
 	case t.now.Before(until):
-		t.recheck(s, until)
+		s.recheck(until)
 	default:
 		t.remove(s, i, cmp.Or(n.Why, "it is silent"))
 	}
@@ -341,52 +360,4 @@ func (t *turn) drain(s *site, i int, why string) {
 	s.nodes[i].Revision++
 	t.move(s, i, fleet.Draining, why)
 	t.act(Action{Verb: Drain, Cluster: s.c.ID, Node: s.nodes[i].ID, Why: why})
-}
-
-// idle returns the idle nodes, longest idle first.
-func (s *site) idle() []int {
-	var out []int
-	for i := range s.nodes {
-		if s.nodes[i].State == fleet.Idle {
-			out = append(out, i)
-		}
-	}
-	slices.SortFunc(out, func(a, b int) int {
-		return cmp.Or(s.nodes[a].IdleSince.Compare(s.nodes[b].IdleSince), cmp.Compare(s.nodes[a].Number, s.nodes[b].Number))
-	})
-	return out
-}
-
-// staying counts the nodes that are not on their way out.
-func (s *site) staying() int {
-	n := 0
-	for i := range s.nodes {
-		if stays(s.nodes[i].State) {
-			n++
-		}
-	}
-	return n
-}
-
-func stays(st fleet.NodeState) bool {
-	return st == fleet.Launching || st == fleet.Idle || st == fleet.Busy || st == fleet.Unusable
-}
-
-// present counts the nodes that are not gone: they take room until they are.
-func (s *site) present() int {
-	n := 0
-	for i := range s.nodes {
-		if s.nodes[i].State != fleet.Gone {
-			n++
-		}
-	}
-	return n
-}
-
-// knownEnd is when an attempt is over at the latest; ok is false where nobody knows.
-func knownEnd(a queue.Attempt, limit time.Duration) (time.Time, bool) {
-	if limit <= 0 || a.Started.IsZero() {
-		return time.Time{}, false
-	}
-	return a.Started.Add(limit), true
 }

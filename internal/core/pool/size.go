@@ -2,7 +2,6 @@ package pool
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -69,116 +68,20 @@ func (t *turn) most(s *site) int {
 	if !t.room.limited {
 		return s.c.Max
 	}
-	r := t.room
-	r.left = r.all
-	for _, o := range t.order {
-		if o != s && !o.off() {
-			r.take(o.c.Size, o.c.Min)
+	if !t.counted {
+		t.counted, t.beside = true, t.room
+		t.beside.left = t.room.all
+		for _, o := range t.order {
+			if !o.off() {
+				t.beside.take(o.c.Size, o.c.Min)
+			}
 		}
+	}
+	r := t.beside
+	if !s.off() {
+		r.take(s.c.Size, -s.c.Min)
 	}
 	return r.fits(s.c.Size, s.c.Max)
-}
-
-// claim is a run that asks for nodes which are to be launched.
-type claim struct {
-	s *site
-	a ask
-}
-
-// size decides how many nodes each cluster launches: first what min asks for, in
-// order of id, then what runs ask for, in the order in which they are served.
-// Where room is short, the first run that cannot get all of it holds the rest:
-// it alone, or two that hold a part each would wait for each other.
-func (t *turn) size() {
-	var claims []claim
-	for _, s := range t.order {
-		may := t.mayLaunch(s)
-		s.short = s.s.Full
-		own := min(may, max(0, s.c.Min-s.staying()-s.keepable()))
-		s.lack = t.grant(s, own)
-		supply := s.staying() - s.busy() + s.lack + s.keepable()
-		may -= own
-		for _, a := range s.ask {
-			use := min(a.nodes, supply)
-			supply -= use
-			a.nodes = min(a.nodes-use, may)
-			may -= a.nodes
-			if a.nodes > 0 {
-				claims = append(claims, claim{s, a})
-			}
-		}
-	}
-	if t.room.limited {
-		slices.SortStableFunc(claims, func(a, b claim) int {
-			switch {
-			case queue.Before(a.a.run, b.a.run):
-				return -1
-			case queue.Before(b.a.run, a.a.run):
-				return 1
-			}
-			return 0
-		})
-	}
-	t.head = t.fullHead()
-	for i, c := range claims {
-		if t.head != nil && c.s != t.head.s && c.s.s.Full {
-			c.s.block = "the engine has no room for more nodes, and runs of another cluster come first"
-			continue
-		}
-		got := t.grant(c.s, c.a.nodes)
-		if c.s.lack += got; got < c.a.nodes {
-			c.s.short = true
-			if t.head == nil {
-				t.head = &claims[i]
-			}
-		}
-	}
-	for _, s := range t.order {
-		t.keepSome(s, min(s.keepable(), max(0, t.due(s)-s.staying())))
-		t.launch(s)
-	}
-}
-
-// fullHead is what waits first in the clusters that an engine of unknown size has
-// turned away.
-func (t *turn) fullHead() *claim {
-	var head *claim
-	for _, s := range t.order {
-		if s.s.Full && len(s.ask) > 0 && (head == nil || queue.Before(s.ask[0].run, head.a.run)) {
-			head = &claim{s, s.ask[0]}
-		}
-	}
-	return head
-}
-
-// due is how many nodes a cluster is to have now: what it wants, unless it is short
-// and a run of another cluster comes first. Then all that it has no better use for
-// makes room: it keeps what works, and what runs that come earlier still wait for.
-func (t *turn) due(s *site) int {
-	if t.head == nil || t.head.s == s || !s.short {
-		return s.wanted
-	}
-	n := s.busy()
-	for _, a := range s.ask {
-		if queue.Before(a.run, t.head.a.run) {
-			n += a.nodes
-		}
-	}
-	return min(s.wanted, max(n, s.c.Min))
-}
-
-// grant takes room for up to n nodes, and holds what is missing.
-func (t *turn) grant(s *site, n int) int {
-	if !t.room.limited || n == 0 {
-		return n
-	}
-	got := t.room.fits(s.c.Size, n)
-	if got < n {
-		s.block = fmt.Sprintf("there is no room for %s of %s (%s) beside the other nodes: this site has %s",
-			nodes(n-got), s.c.Size.Name, t.room.describe(s.c.Size, n-got), t.room.total())
-	}
-	t.room.take(s.c.Size, n)
-	return got
 }
 
 // describe says what n nodes take of what sets a limit.
@@ -207,18 +110,12 @@ func (r *room) words(cpus int, memory float64, gpus int) string {
 
 // keepable is how many draining nodes are wanted after all.
 func (s *site) keepable() int {
-	n := 0
-	for i := range s.nodes {
-		if s.nodes[i].State == fleet.Draining && !s.leaves(i) {
-			n++
-		}
-	}
-	return max(0, min(n, s.wanted-s.staying()))
+	return max(0, min(s.leavers(), s.wanted-s.staying()))
 }
 
 func (t *turn) keepSome(s *site, n int) {
-	for i := range s.nodes {
-		if n > 0 && s.nodes[i].State == fleet.Draining && !s.leaves(i) {
+	for i := 0; i < len(s.nodes) && n > 0; i++ {
+		if s.nodes[i].State == fleet.Draining && !s.leaves(i) {
 			t.keep(s, i, "work arrived")
 			n--
 		}
@@ -236,35 +133,15 @@ func (t *turn) mayLaunch(s *site) int {
 		s.block = "the engine has not said yet what it has"
 		return 0
 	case t.now.Before(s.s.RetryAt):
-		t.recheck(s, s.s.RetryAt)
+		s.recheck(s.s.RetryAt)
 		s.block = "the last launch of a node failed, and is tried again"
 		return 0
 	}
 	return min(lack, max(0, s.c.Max-s.present()))
 }
 
-func (s *site) launching() int {
-	n := 0
-	for i := range s.nodes {
-		if s.nodes[i].State == fleet.Launching {
-			n++
-		}
-	}
-	return n
-}
-
-func (s *site) busy() int {
-	n := 0
-	for i := range s.nodes {
-		if st := s.nodes[i].State; st == fleet.Busy || st == fleet.Unusable && s.nodes[i].Attempt != "" {
-			n++
-		}
-	}
-	return n
-}
-
 func (t *turn) launch(s *site) {
-	if s.lack == 0 {
+	if s.share.lack == 0 {
 		return
 	}
 	why := fmt.Sprintf("jobs wait, and %d of %d nodes are wanted", s.wanted, s.c.Max)
@@ -277,7 +154,7 @@ func (t *turn) launch(s *site) {
 	if created.Before(s.c.Switched) { // the clock was read before the wish was: it is no node from before
 		created = s.c.Switched
 	}
-	for range s.lack {
+	for range s.share.lack {
 		number := s.nextNumber()
 		s.s.Launched = number + 1
 		n := fleet.Node{
@@ -285,7 +162,7 @@ func (t *turn) launch(s *site) {
 			State: fleet.Launching, Since: t.now, Revision: 1, Why: why, Created: created,
 		}
 		s.nodes = append(s.nodes, n)
-		s.byID = nil
+		s.has.count(&n, 1)
 		t.put(n)
 		t.act(Action{Verb: Launch, Cluster: s.c.ID, Node: n.ID, Why: why})
 	}
@@ -303,12 +180,12 @@ func (s *site) nextNumber() int64 {
 // shrink drains what stands idle too long and is not wanted. Nodes that wait for
 // the head of the queue are wanted: holding pauses the idle timer.
 func (t *turn) shrink(s *site) {
-	wanted := t.due(s)
+	wanted := s.share.due
 	if wanted < s.wanted { // its room is needed: what still comes is no reason to let go of more
 		wanted = max(wanted, s.busy()+s.launching())
 	}
 	surplus := s.staying() - wanted
-	if surplus <= 0 || s.c.Deleting || s.lack > 0 {
+	if surplus <= 0 || s.c.Deleting || s.share.lack > 0 {
 		return
 	}
 	for _, i := range s.idle() {
@@ -317,7 +194,7 @@ func (t *turn) shrink(s *site) {
 		}
 		due := s.nodes[i].IdleSince.Add(s.c.IdleAfter)
 		if t.now.Before(due) {
-			t.recheck(s, due)
+			s.recheck(due)
 			return // the rest idled for less
 		}
 		t.drain(s, i, fmt.Sprintf("idle for %v", t.now.Sub(s.nodes[i].IdleSince).Truncate(time.Second)))
@@ -334,17 +211,17 @@ func (t *turn) sleep(s *site) {
 	for _, i := range s.idle() {
 		due := s.nodes[i].IdleSince.Add(s.c.IdleAfter)
 		if t.now.Before(due) {
-			t.recheck(s, due)
+			s.recheck(due)
 			return
 		}
-		s.s.Slept, s.wanted = t.now, 0
+		s.s.Slept, s.wanted, t.counted = t.now, 0, false
 		t.drain(s, i, s.whyLeave())
 	}
 }
 
 // never says why a run can never start here as things are; empty: it can.
 func (t *turn) never(s *site, need, most int) string {
-	c := s.c
+	c := &s.c
 	switch {
 	case s.off():
 		return fmt.Sprintf("The compute instance %q is stopped. Start it, or submit the run to another compute.", c.Name)
@@ -370,9 +247,9 @@ func nodes(n int) string {
 
 // waiter is a run in the queue that may have to be told why.
 type waiter struct {
-	run    queue.Run
-	status queue.Status
-	why    string // never starts as things are; empty: it may
+	run  *queue.Run
+	told string // what it was told last
+	why  string // never starts as things are; empty: it may
 }
 
 // explain writes why runs wait. The sentences hold no number that changes with
@@ -393,11 +270,11 @@ func (t *turn) explain(s *site) {
 			}
 			why = others
 		}
-		if why == w.status.Why || told == explainMost {
+		if why == w.told || told == explainMost {
 			continue
 		}
 		if ready := w.run.Submitted.Add(explainAfter); !first && w.why == "" && t.now.Before(ready) {
-			t.recheck(s, ready) // most are served before anybody asks
+			s.recheck(ready) // most are served before anybody asks
 			continue
 		}
 		told++
@@ -406,8 +283,8 @@ func (t *turn) explain(s *site) {
 	}
 }
 
-func (s *site) whyWait(r queue.Run, head bool) string {
-	c := s.c
+func (s *site) whyWait(r *queue.Run, head bool) string {
+	c := &s.c
 	most := fmt.Sprintf("cluster %q may have %s at most", c.Name, nodes(c.Max))
 	switch {
 	case !head:
@@ -418,8 +295,4 @@ func (s *site) whyWait(r queue.Run, head bool) string {
 		return fmt.Sprintf("It waits for %s of cluster %q to start.", nodes(max(1, r.Nodes)), c.Name)
 	}
 	return fmt.Sprintf("It needs %s at once, and %s, which other runs use. Raise its maximum to start sooner.", nodes(max(1, r.Nodes)), most)
-}
-
-func (s *site) coming() bool {
-	return slices.ContainsFunc(s.nodes, func(n fleet.Node) bool { return n.State == fleet.Launching || n.State == fleet.Idle })
 }

@@ -29,7 +29,7 @@ func (t *turn) report(s *site) {
 	}
 	present := s.present()
 	allocation := fleet.Steady
-	if present != target || slices.ContainsFunc(s.nodes, s.onTheWay) {
+	if present != target || s.onTheWay() {
 		allocation = fleet.Resizing
 	}
 	st.Provisioning = s.provisioning(allocation)
@@ -69,11 +69,21 @@ func (s *site) whyResize(present, target int) string {
 func capital(s string) string { return strings.ToUpper(s[:1]) + s[1:] }
 
 // onTheWay reports whether a node is coming or going.
-func (s *site) onTheWay(n fleet.Node) bool {
-	if n.State == fleet.Busy || n.State == fleet.Unusable {
-		return fleet.Leaves(s.c, s.s, n)
+func (s *site) onTheWay() bool {
+	if s.has.launching+s.has.draining > 0 {
+		return true
 	}
-	return n.State == fleet.Launching || n.State == fleet.Draining || n.State == fleet.Removing
+	for i := range s.nodes {
+		switch s.nodes[i].State {
+		case fleet.Removing:
+			return true
+		case fleet.Busy, fleet.Unusable:
+			if s.leaves(i) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // provisioning is the state of the resource. A cluster is made as soon as its wish

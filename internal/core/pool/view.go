@@ -32,6 +32,7 @@ type View struct {
 	nodesOf    cow.Map[cow.List[*fleet.Node]] // by cluster, by number
 	runs       cow.Map[*queue.Run]
 	runsOf     cow.Map[cow.List[*queue.Run]] // by cluster, in serving order
+	waiting    cow.Map[cow.List[*queue.Run]] // those of runsOf that are Queued, in the same order
 	cancelled  cow.Map[*queue.Run]           // those of runs that are to end
 	runStatus  cow.Map[*queue.Status]
 	attempts   cow.Map[*queue.Attempt]
@@ -215,7 +216,7 @@ func (v *View) change(c row.Change) {
 			v.dropRunStatus(r.ID)
 			return
 		}
-		v.runStatus = v.runStatus.With(r.ID, &r)
+		v.putRunStatus(&r)
 	case queue.Attempt:
 		v.dropAttempt(r.ID)
 		if r.Hot() {
@@ -256,21 +257,42 @@ func (v *View) drop(k row.Key) {
 
 func (v *View) putRun(r queue.Run) {
 	v.dropRun(r.ID) // its place in the queue may be another now
-	if _, live := v.runStatus.Get(r.ID); !live {
+	s, live := v.runStatus.Get(r.ID)
+	if !live {
 		return
 	}
 	v.runs = v.runs.With(r.ID, &r)
 	if r.Cancel {
 		v.cancelled = v.cancelled.With(r.ID, &r)
 	}
-	v.runsOf = with(v.runsOf, r.Cluster, &r, byTurn)
+	v.runsOf = with(v.runsOf, r.Cluster, &r, queue.Order)
+	if s.State == queue.Queued {
+		v.waiting = with(v.waiting, r.Cluster, &r, queue.Order)
+	}
 }
 
 func (v *View) dropRun(id string) {
 	if r, ok := v.runs.Get(id); ok {
 		v.runs = v.runs.Without(id)
 		v.cancelled = v.cancelled.Without(id)
-		v.runsOf = without(v.runsOf, r.Cluster, r, byTurn)
+		v.runsOf = without(v.runsOf, r.Cluster, r, queue.Order)
+		v.waiting = without(v.waiting, r.Cluster, r, queue.Order)
+	}
+}
+
+func (v *View) putRunStatus(s *queue.Status) {
+	old, had := v.runStatus.Get(s.ID)
+	v.runStatus = v.runStatus.With(s.ID, s)
+	if had && (old.State == queue.Queued) == (s.State == queue.Queued) {
+		return
+	}
+	r, ok := v.runs.Get(s.ID)
+	switch {
+	case !ok: // [View.putRun] follows
+	case s.State == queue.Queued:
+		v.waiting = with(v.waiting, r.Cluster, r, queue.Order)
+	default:
+		v.waiting = without(v.waiting, r.Cluster, r, queue.Order)
 	}
 }
 
@@ -322,6 +344,9 @@ func (v *View) Lines() []string {
 	}
 	for id, l := range v.runsOf.All() {
 		indexes = append(indexes, "runs of "+id+":"+names(l, func(r *queue.Run) string { return r.ID }))
+	}
+	for id, l := range v.waiting.All() {
+		indexes = append(indexes, "waiting of "+id+":"+names(l, func(r *queue.Run) string { return r.ID }))
 	}
 	for id, l := range v.attemptsOf.All() {
 		indexes = append(indexes, "attempts of "+id+":"+names(l, func(a *queue.Attempt) string { return a.ID }))
@@ -384,16 +409,6 @@ func byStart(a, b *operation.Operation) int {
 	return cmp.Or(a.Started.Compare(b.Started), cmp.Compare(a.ID, b.ID))
 }
 
-func byTurn(a, b *queue.Run) int {
-	switch {
-	case queue.Before(*a, *b):
-		return -1
-	case queue.Before(*b, *a):
-		return 1
-	}
-	return 0
-}
-
 func with[T any](m cow.Map[cow.List[T]], key string, v T, compare func(a, b T) int) cow.Map[cow.List[T]] {
 	l, _ := m.Get(key)
 	return m.With(key, l.With(v, compare))
@@ -402,7 +417,11 @@ func with[T any](m cow.Map[cow.List[T]], key string, v T, compare func(a, b T) i
 // without leaves no empty lists behind.
 func without[T any](m cow.Map[cow.List[T]], key string, v T, compare func(a, b T) int) cow.Map[cow.List[T]] {
 	l, _ := m.Get(key)
-	if l = l.Without(v, compare); l.Len() == 0 {
+	n := l.Len()
+	switch l = l.Without(v, compare); l.Len() {
+	case n:
+		return m
+	case 0:
 		return m.Without(key)
 	}
 	return m.With(key, l)

@@ -4,6 +4,7 @@
 package queue
 
 import (
+	"cmp"
 	"slices"
 	"time"
 
@@ -227,12 +228,15 @@ type Environment struct {
 
 // Before reports whether run a is served before run b: priority, then time of
 // submission, then id.
-func Before(a, b Run) bool {
+func Before(a, b Run) bool { return Order(&a, &b) < 0 }
+
+// Order is [Before] as a comparison, which copies neither.
+func Order(a, b *Run) int {
 	if a.Priority != b.Priority {
-		return a.Priority > b.Priority
+		return cmp.Compare(b.Priority, a.Priority)
 	}
-	if !a.Submitted.Equal(b.Submitted) {
-		return a.Submitted.Before(b.Submitted)
+	if o := a.Submitted.Compare(b.Submitted); o != 0 {
+		return o
 	}
-	return a.ID < b.ID
+	return cmp.Compare(a.ID, b.ID)
 }
