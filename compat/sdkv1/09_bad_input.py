@@ -80,7 +80,7 @@ for ask in [lambda: list(ws.datasets), lambda: Dataset.get_by_name(ws, "d")]:
     except HttpOperationError as error:  # it shows no word of any answer, but keeps it
         assert "NotImplemented" in error.response.text and "Datasets" in error.response.text, error.response.text
     except UserErrorException as error:
-        assert "Datasets is not part of Ebb yet" in str(error), error
+        assert "Not part of Ebb yet: Datasets." in str(error), error
     else:
         raise AssertionError("there are datasets")
 

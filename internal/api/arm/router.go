@@ -51,7 +51,7 @@ func (rt *Router) Public(pattern string, h Handler) { rt.routes.add(pattern, tru
 // feature. It is a 4xx because clients retry a 5xx for minutes.
 func NotBuilt(reg Registrar, pattern, feature string) {
 	h := func(http.ResponseWriter, *http.Request) (int, any, error) {
-		return 0, nil, fault.Coded(fault.Unsupported, "NotImplemented", "", "%s is not part of Ebb yet.", feature)
+		return 0, nil, fault.Coded(fault.Unsupported, "NotImplemented", "", "Not part of Ebb yet: %s.", feature)
 	}
 	reg.Public(pattern, h)
 	if !strings.HasSuffix(pattern, "...}") {

@@ -148,7 +148,7 @@ func TestRefusals(t *testing.T) {
 		"a blob is not looked for there": {"GET", "/subscriptions/a/b/c/d", goodToken, 404, "NotFound", "nothing"},
 		"the root when nobody has it":    {"GET", "/", goodToken, 404, "NotFound", "/"},
 		"a wrong method":                 {"PATCH", "/subscriptions/a", goodToken, 405, "MethodNotAllowed", "DELETE, GET, HEAD"},
-		"what is not built":              {"PUT", "/subscriptions/a/providers/microsoft.network", goodToken, 400, "NotImplemented", "Virtual networks is not part of Ebb yet"},
+		"what is not built":              {"PUT", "/subscriptions/a/providers/microsoft.network", goodToken, 400, "NotImplemented", "Not part of Ebb yet: Virtual networks."},
 		"below what is not built":        {"PUT", "/subscriptions/a/providers/microsoft.network/x/y", "", 400, "NotImplemented", "Virtual networks"},
 		"an action not built":            {"POST", "/subscriptions/a/start", "", 400, "NotImplemented", "Starting"},
 		"no token":                       {"GET", "/subscriptions/a", "", 401, "AuthenticationFailed", "missing"},

@@ -37,7 +37,7 @@ func (h *server) artifacts(reg arm.Registrar) {
 // owner returns the run whose files the address is about.
 func (h *server) owner(r *request, from, container string) (*jobs.Job, error) {
 	if !strings.EqualFold(from, origin) {
-		return nil, fault.New(fault.Unsupported, from, "Artifacts of the origin %.80q are not built; those of runs (%s) are.", from, origin)
+		return nil, fault.New(fault.Unsupported, from, "Files of the origin %.80q, as SDK v1's Model.register() sends them, are not part of Ebb yet; those of runs (%s) are. Keep them with a run (run.upload_file(), or ./outputs in a job), or register the model with SDK v2 or \"ebb ml model create\".", from, origin)
 	}
 	run, err := dcid(container)
 	if err != nil {

@@ -154,6 +154,6 @@ func (h graphRoutes) unknown(_ http.ResponseWriter, r *http.Request) (int, any, 
 // later answers by name for what is not built.
 func later(feature string) arm.Handler {
 	return func(http.ResponseWriter, *http.Request) (int, any, error) {
-		return 0, nil, fault.Coded(fault.Unsupported, "NotImplemented", "", "%s is not part of Ebb yet.", feature)
+		return 0, nil, fault.Coded(fault.Unsupported, "NotImplemented", "", "Not part of Ebb yet: %s.", feature)
 	}
 }

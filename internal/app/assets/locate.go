@@ -63,6 +63,9 @@ func (s *Service) locate(ctx context.Context, w Place, uri string, hops int) (Lo
 		return s.inDatastore(ctx, w, words[i+1], at, uri)
 	}
 	if i := segment(words, "jobs"); i >= 0 && i+2 < len(words) && strings.EqualFold(words[i+2], "outputs") {
+		if err := sameWorkspace(w, words[:i], uri); err != nil {
+			return Location{}, err
+		}
 		return inRun(w, words[i+1], words[i+3:], uri)
 	}
 	for _, c := range []Collection{Data, Models, Codes} {
@@ -134,11 +137,20 @@ func sameWorkspace(w Place, prefix []string, uri string) error {
 		case "workspaces":
 			want = []string{id[len(id)-1], strings.ToLower(w.GUID)}
 		case "registries":
-			return fault.Coded(fault.Unsupported, "NotImplemented", uri, "Registries are not part of Ebb yet: %.300q.", uri)
+			return Registry(uri)
 		}
 		if want != nil && segment(want, prefix[i+1]) < 0 {
-			return fault.Coded(fault.Invalid, "InvalidAddress", uri, "The address %.300q is of another workspace.", uri)
+			return fault.Coded(fault.Invalid, "InvalidAddress", uri, "The address %.300q is of another workspace, whose files and assets this one does not read: its %s is %q. Bring what is needed over (download it there, and upload it here).", uri, prefix[i], prefix[i+1])
 		}
+	}
+	return nil
+}
+
+// Here refuses the address of another workspace's job.
+func Here(w Place, uri string) error {
+	words := strings.Split(trimScheme(uri), "/")
+	if i := segment(words, "jobs"); i >= 0 {
+		return sameWorkspace(w, words[:i], uri)
 	}
 	return nil
 }

@@ -122,16 +122,9 @@ func (s *Service) Get(ctx context.Context, w Place, c Collection, name, version 
 		if a, ok := s.snapshotCode(ctx, w, c, name, version); ok {
 			return a, nil
 		}
-		return Asset{}, noAsset(c, name, version)
+		return Asset{}, s.noAsset(ctx, w, c, name, version)
 	}
 	return k.Asset, err
-}
-
-func noAsset(c Collection, name, version string) error {
-	if version == "" {
-		return fault.Coded(fault.NotFound, "NotFound", name, "The %s %.80q was not found in this workspace.", kinds[c].noun, name)
-	}
-	return fault.Coded(fault.NotFound, "NotFound", name, "Version %.80q of the %s %.80q was not found in this workspace.", version, kinds[c].noun, name)
 }
 
 // PutVersion makes a version, or changes what of it may change: description,

@@ -412,12 +412,13 @@ func TestLocate(t *testing.T) {
 		"azureml:nothing:1":                 "not found",
 		"azureml:d@newest":                  "latest",
 		"azureml:d:2":                       "Version \"2\"",
-		"azureml://registries/azureml/models/m/versions/1":                        "Registries",
-		"azureml://locations/westus2/workspaces/other/data/d/versions/1":          "another workspace",
-		"azureml://jobs/j/outputs/model":                                          "named outputs",
-		"https://" + account + ".blob.core.windows.net/mine/x":                    "came with",
-		"https://" + account + ".blob.core.windows.net/logs-" + place.GUID + "/x": "came with",
-		"https://theirs.blob.core.windows.net/c/x":                                "theirs",
+		"azureml://registries/azureml/models/m/versions/1":                                               "Registries",
+		"azureml://locations/westus2/workspaces/other/data/d/versions/1":                                 "another workspace",
+		"azureml://subscriptions/0/resourcegroups/ebb/workspaces/OTHER/jobs/j/outputs/artifacts/paths/x": `"OTHER"`,
+		"azureml://jobs/j/outputs/model":                                                                 "named outputs",
+		"https://" + account + ".blob.core.windows.net/mine/x":                                           "came with",
+		"https://" + account + ".blob.core.windows.net/logs-" + place.GUID + "/x":                        "came with",
+		"https://theirs.blob.core.windows.net/c/x":                                                       "theirs",
 		"https://":                           "not an address",
 		"s3://b/x":                           "scheme",
 		"a/b/c":                              "neither",
@@ -425,6 +426,44 @@ func TestLocate(t *testing.T) {
 	} {
 		if _, err := s.Locate(t.Context(), place, uri); err == nil || fault.KindOf(err) == fault.Internal || !strings.Contains(err.Error(), says) {
 			t.Errorf("Locate(%s): %v, want %q", uri, err, says)
+		}
+	}
+}
+
+// A refusal says what there is, the nearest first, and what works in place of what
+// is not built.
+func TestWhatIsNotThereSaysWhatIs(t *testing.T) {
+	t.Parallel()
+	s, _, _ := service()
+	ticking(s)
+	if _, err := s.Environment(t.Context(), place, "trian", ""); err == nil || !strings.Contains(err.Error(), "has no environments") {
+		t.Errorf("of none: %v", err)
+	}
+	for _, name := range []string{"base", "train"} {
+		for _, version := range []string{"1", "3"} {
+			if _, _, err := s.PutVersion(t.Context(), me, place, assets.Environments, name, version, dict{"image": "python"}); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	for what, c := range map[string]struct {
+		ref  string
+		want string
+	}{
+		"a slip in a name":                {"azureml:trian@latest", `The environment "trian" was not found in this workspace. Its environments, the nearest first: train, base.`},
+		"a slip in a name with a version": {"azureml:trian:1", "nearest first: train, base."},
+		"a version that is none":          {"azureml:train:2", `Version "2" of the environment "train" was not found in this workspace. It has: 3, 1.`},
+		"a curated environment":           {"azureml:AzureML-sklearn-1.0@latest", "pip or conda requirements"},
+		"one of a registry":               {"azureml://registries/azureml/environments/sklearn-1.5/versions/3", "pip or conda requirements"},
+		"another asset of a registry":     {"azureml://registries/azureml/data/d/versions/3", "register the asset in the workspace"},
+	} {
+		kind := assets.Environments
+		if strings.Contains(c.ref, "/data/") {
+			kind = assets.Data
+		}
+		_, err := s.Find(t.Context(), place, kind, c.ref)
+		if err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v, want %q", what, err, c.want)
 		}
 	}
 }

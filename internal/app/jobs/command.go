@@ -53,7 +53,7 @@ func FromCommandJob(raw json.RawMessage) (in Submission, environmentID string, e
 		if p.JobType == "" {
 			return Submission{}, "", fault.Coded(fault.Invalid, "InvalidPropertyValue", "properties.jobType", "The property jobType is missing; \"Command\" is known.")
 		}
-		return Submission{}, "", fault.New(fault.Unsupported, "properties.jobType", "The feature \"jobs of type %s\" is not built yet; \"Command\" is.", p.JobType)
+		return Submission{}, "", otherJob(p.JobType)
 	}
 	delete(p.Properties, NotesProperty)
 	in = Submission{
@@ -88,6 +88,22 @@ func FromCommandJob(raw json.RawMessage) (in Submission, environmentID string, e
 		return Submission{}, "", err
 	}
 	return in, p.EnvironmentID, nil
+}
+
+// roundabout is what to do instead of a job of another type.
+var roundabout = map[string]string{
+	"sweep":    "Submit a command job for each set of values, in a loop.",
+	"pipeline": "Submit the steps as command jobs, each after the one whose outputs it reads (azureml://datastores/workspaceblobstore/paths/azureml/JOB/OUTPUT/).",
+	"automl":   "Submit a command job whose script calls the training library.",
+	"spark":    "Submit a command job whose script starts Spark itself.",
+}
+
+func otherJob(kind string) error {
+	way := roundabout[strings.ToLower(kind)]
+	if way == "" {
+		way = "Submit command jobs."
+	}
+	return fault.New(fault.Unsupported, "properties.jobType", "Jobs of type %.40s are not built yet; those of type Command are. %s", kind, way)
 }
 
 var iso8601 = regexp.MustCompile(`^P(?:(\d{1,6})W)?(?:(\d{1,6})D)?(?:T(?:(\d{1,9})H)?(?:(\d{1,9})M)?(?:(\d{1,10})(?:\.\d+)?S)?)?$`)

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/ebb-compute/ebb/internal/core/near"
 	"github.com/ebb-compute/ebb/internal/core/queue"
 	"github.com/ebb-compute/ebb/internal/fault"
 )
@@ -55,7 +56,16 @@ func modeOf(where string, given *string, standard queue.Mode, known ...queue.Mod
 			return m, nil
 		}
 	}
-	return "", fault.New(fault.Unsupported, where, "The mode %.40q of %s is not built; %v are.", *given, where, known)
+	return "", fault.New(fault.Unsupported, where, "The mode %.40q of %s is not built; %s are.", *given, where, words(known))
+}
+
+// words are modes in a sentence.
+func words(modes []queue.Mode) string {
+	var out []string
+	for _, m := range modes {
+		out = append(out, string(m))
+	}
+	return strings.Join(out, ", ")
 }
 
 // files reads inputs and outputs. Literals come apart from the rest.
@@ -142,7 +152,7 @@ func (in *Submission) refers() error {
 	}
 	check := func(where, what, text string) error {
 		if _, err := queue.Fill(text, known); err != nil {
-			return fault.Coded(fault.Invalid, "InvalidPropertyValue", where, "%s refers to %.200s, which the job does not have.", what, err)
+			return fault.Coded(fault.Invalid, "InvalidPropertyValue", where, "%s refers to %.200s, which the job does not have. %s", what, err, in.references(err.Error()))
 		}
 		return nil
 	}
@@ -151,6 +161,25 @@ func (in *Submission) refers() error {
 		err = errors.Join(err, check("properties.environmentVariables."+k, "The environment variable "+k, in.Variables[k]))
 	}
 	return err
+}
+
+// references says what command and variables may refer to, nearest first.
+func (in *Submission) references(wrong string) string {
+	var have []string
+	for name := range in.Literals {
+		have = append(have, "${{inputs."+name+"}}")
+	}
+	for _, i := range in.Inputs {
+		have = append(have, "${{inputs."+i.Name+"}}")
+	}
+	for _, o := range in.Outputs {
+		have = append(have, "${{outputs."+o.Name+"}}")
+	}
+	if len(have) == 0 {
+		return "It has no inputs and outputs."
+	}
+	slices.Sort(have)
+	return "It has " + near.List(wrong, have) + "."
 }
 
 // services refuses what would have to listen on a node.

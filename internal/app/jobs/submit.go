@@ -16,6 +16,7 @@ import (
 	"github.com/ebb-compute/ebb/internal/core/access"
 	"github.com/ebb-compute/ebb/internal/core/armid"
 	"github.com/ebb-compute/ebb/internal/core/fleet"
+	"github.com/ebb-compute/ebb/internal/core/near"
 	"github.com/ebb-compute/ebb/internal/core/operation"
 	"github.com/ebb-compute/ebb/internal/core/queue"
 	"github.com/ebb-compute/ebb/internal/core/row"
@@ -293,21 +294,24 @@ func (s *Service) cluster(ctx context.Context, w Workspace, target string) (flee
 		name = id.Name()
 	}
 	if name == "" {
-		return fleet.Cluster{}, fault.Coded(fault.Invalid, "ComputeNotFound", "computeId", "No compute is named. %s", s.offer(ctx, w))
+		return fleet.Cluster{}, fault.Coded(fault.Invalid, "ComputeNotFound", "computeId", "The job names no compute, and serverless compute is not part of Ebb. %s", s.offer(ctx, w, ""))
+	}
+	if strings.EqualFold(name, "serverless") {
+		return fleet.Cluster{}, fault.New(fault.Unsupported, "computeId", "Serverless compute is not part of Ebb: a job names its compute. %s", s.offer(ctx, w, ""))
 	}
 	if strings.EqualFold(name, "local") {
-		return fleet.Cluster{}, fault.New(fault.Unsupported, "target", "Runs on the user's own machine (target \"local\") are not built. %s", s.offer(ctx, w))
+		return fleet.Cluster{}, fault.New(fault.Unsupported, "target", "Runs on the user's own machine (target \"local\") are not built. %s", s.offer(ctx, w, ""))
 	}
 	rec, err := s.Store.Get(ctx, row.Key{Kind: row.Cluster, ID: armid.Key(armid.Compute(w.ID, name))})
 	if errors.Is(err, fault.NotFound) {
-		return fleet.Cluster{}, fault.Coded(fault.Invalid, "ComputeNotFound", "computeId", "The compute %q was not found in the workspace %q. %s", name, w.Name, s.offer(ctx, w))
+		return fleet.Cluster{}, fault.Coded(fault.Invalid, "ComputeNotFound", "computeId", "The compute %q was not found in the workspace %q. %s", name, w.Name, s.offer(ctx, w, name))
 	}
 	if err != nil {
 		return fleet.Cluster{}, fmt.Errorf("read compute %s: %w", name, err)
 	}
 	c := rec.Row.(fleet.Cluster)
 	if c.Deleting {
-		return fleet.Cluster{}, fault.Coded(fault.Invalid, "ComputeDeleting", "computeId", "The compute %q is being deleted. %s", c.Name, s.offer(ctx, w))
+		return fleet.Cluster{}, fault.Coded(fault.Invalid, "ComputeDeleting", "computeId", "The compute %q is being deleted. %s", c.Name, s.offer(ctx, w, ""))
 	}
 	return c, s.usable(ctx, c)
 }
@@ -327,9 +331,9 @@ func (s *Service) usable(ctx context.Context, c fleet.Cluster) error {
 	return nil
 }
 
-// offer names the computes that exist, for a refusal.
-func (s *Service) offer(ctx context.Context, w Workspace) string {
-	page, err := s.Store.List(ctx, row.Query{Kind: row.Cluster, Parent: w.Key(), Limit: 50})
+// offer names the computes that exist, for a refusal, the nearest to a name first.
+func (s *Service) offer(ctx context.Context, w Workspace, name string) string {
+	page, err := s.Store.List(ctx, row.Query{Kind: row.Cluster, Parent: w.Key(), Limit: 500})
 	if err != nil {
 		return ""
 	}
@@ -343,7 +347,10 @@ func (s *Service) offer(ctx context.Context, w Workspace) string {
 		return "The workspace has no computes yet; create one first."
 	}
 	sort.Strings(names)
-	return "Computes in this workspace: " + strings.Join(names, ", ") + "."
+	if name == "" {
+		return "Computes in this workspace: " + near.List(name, names) + "."
+	}
+	return "Computes in this workspace, the nearest first: " + near.List(name, names) + "."
 }
 
 // fits refuses what the cluster could never start.

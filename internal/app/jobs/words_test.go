@@ -90,8 +90,8 @@ func TestCommandJob(t *testing.T) {
 		t.Errorf("got %+v", in)
 	}
 	for body, says := range map[string]string{
-		`{"jobType":"Sweep"}`:                 "jobs of type Sweep",
-		`{"jobType":"Pipeline"}`:              "jobs of type Pipeline",
+		`{"jobType":"Sweep"}`:                 "in a loop",
+		`{"jobType":"Pipeline"}`:              "Jobs of type Pipeline are not built yet; those of type Command are. Submit the steps",
 		`{"command":"x"}`:                     "jobType",
 		`{"jobType":"Command","command":" "}`: "command",
 		`{"jobType":"Command","command":"x","limits":{"timeout":"1h"}}`:                                              "duration",

@@ -91,16 +91,23 @@ func (r *room) describe(z fleet.Size, n int) string {
 
 func (r *room) total() string { return r.words(r.all.VCPUs, r.all.MemoryGiB, r.all.GPUs) }
 
+func count(n int, unit string) string {
+	if n != 1 {
+		unit += "s"
+	}
+	return fmt.Sprintf("%d %s", n, unit)
+}
+
 func (r *room) words(cpus int, memory float64, gpus int) string {
 	var parts []string
 	if r.cpus {
-		parts = append(parts, fmt.Sprintf("%d vCPUs", cpus))
+		parts = append(parts, count(cpus, "vCPU"))
 	}
 	if r.memory {
 		parts = append(parts, fmt.Sprintf("%.4g GiB", memory))
 	}
 	if r.gpus {
-		parts = append(parts, fmt.Sprintf("%d GPUs", gpus))
+		parts = append(parts, count(gpus, "GPU"))
 	}
 	if n := len(parts); n > 1 {
 		return strings.Join(parts[:n-1], ", ") + " and " + parts[n-1]

@@ -36,12 +36,12 @@ func (e *Engine) Capacity(ctx context.Context) (engine.Capacity, error) {
 	if err != nil {
 		return engine.Capacity{}, fmt.Errorf("measure the machine: %w", err)
 	}
-	gpus, err := e.readGPUs(ctx)
+	there, err := e.readGPUs(ctx)
 	if err != nil {
 		return engine.Capacity{}, err
 	}
 	return engine.Capacity{
-		VCPUs: vcpus, MemoryGiB: memory, GPUs: len(gpus),
+		VCPUs: vcpus, MemoryGiB: memory, GPUs: len(there),
 		Oversubscribe: !e.NoOversubscribe, GPURequired: e.GPURequired,
 	}, nil
 }
@@ -62,18 +62,18 @@ func (e *Engine) room(ctx context.Context, spec engine.Spec, r *record) error {
 	}
 	s := spec.Size
 	if s.VCPUs > c.VCPUs || s.MemoryGiB > c.MemoryGiB {
-		r.Warnings = append(r.Warnings, fmt.Sprintf("%s has %d vCPUs and %g GiB of memory; the node runs with what this machine has: %d and %.1f.", s.Name, s.VCPUs, s.MemoryGiB, c.VCPUs, c.MemoryGiB))
+		r.Warnings = append(r.Warnings, fmt.Sprintf("%s has %d vCPUs and %g GiB of memory; the node runs with what this machine has: %d vCPUs and %.1f GiB.", s.Name, s.VCPUs, s.MemoryGiB, c.VCPUs, c.MemoryGiB))
 	}
 	if s.GPUs == 0 {
 		return nil
 	}
 	if c.GPUs < s.GPUs {
 		if e.GPURequired {
-			return fault.New(fault.Exhausted, s.Name, "%s needs %d GPUs, and this machine has %d (local.gpu is \"required\").", s.Name, s.GPUs, c.GPUs)
+			return fault.New(fault.Exhausted, s.Name, "%s needs %s, and this machine has %d (local.gpu is \"required\").", s.Name, gpus(s.GPUs), c.GPUs)
 		}
-		r.Warnings = append(r.Warnings, fmt.Sprintf("%s has %d GPUs; the node runs with the %d that this machine has.", s.Name, s.GPUs, c.GPUs))
+		r.Warnings = append(r.Warnings, fmt.Sprintf("%s has %s; the node runs with the %d that this machine has.", s.Name, gpus(s.GPUs), c.GPUs))
 	}
-	gpus, err := e.readGPUs(ctx)
+	there, err := e.readGPUs(ctx)
 	if err != nil {
 		return err
 	}
@@ -83,15 +83,22 @@ func (e *Engine) room(ctx context.Context, spec engine.Spec, r *record) error {
 			taken[g] = o.Node
 		}
 	}
-	for _, g := range gpus {
+	for _, g := range there {
 		if len(r.GPUs) < s.GPUs && taken[g.uuid] == "" {
 			r.GPUs = append(r.GPUs, g.uuid)
 		}
 	}
-	if want := min(s.GPUs, len(gpus)); len(r.GPUs) < want {
-		return fault.New(fault.Exhausted, s.Name, "%s needs %d GPUs; %d of this machine's %d are free.", s.Name, want, len(r.GPUs), len(gpus))
+	if want := min(s.GPUs, len(there)); len(r.GPUs) < want {
+		return fault.New(fault.Exhausted, s.Name, "%s needs %s; %d of this machine's %d are free.", s.Name, gpus(want), len(r.GPUs), len(there))
 	}
 	return nil
+}
+
+func gpus(n int) string {
+	if n == 1 {
+		return "1 GPU"
+	}
+	return fmt.Sprintf("%d GPUs", n)
 }
 
 // fits counts vCPUs and memory where nodes may not be larger than the machine.
@@ -101,7 +108,7 @@ func fits(spec engine.Spec, c engine.Capacity, others []record) error {
 	}
 	s := spec.Size
 	if s.VCPUs > c.VCPUs || s.MemoryGiB > c.MemoryGiB {
-		return fault.New(fault.Invalid, s.Name, "%s has %d vCPUs and %g GiB of memory; this machine has %d and %.1f (local.oversubscribe is off).", s.Name, s.VCPUs, s.MemoryGiB, c.VCPUs, c.MemoryGiB)
+		return fault.New(fault.Invalid, s.Name, "%s has %d vCPUs and %g GiB of memory; this machine has %d vCPUs and %.1f GiB (local.oversubscribe is off).", s.Name, s.VCPUs, s.MemoryGiB, c.VCPUs, c.MemoryGiB)
 	}
 	vcpus, memory := c.VCPUs, c.MemoryGiB
 	for _, o := range others {
