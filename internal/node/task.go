@@ -13,12 +13,13 @@ import (
 
 	"github.com/ebb-compute/ebb/internal/core/queue"
 	"github.com/ebb-compute/ebb/internal/fault"
+	"github.com/ebb-compute/ebb/internal/node/runner/pyenv"
 	"github.com/ebb-compute/ebb/internal/node/shim"
 	"github.com/ebb-compute/ebb/internal/nodeproto"
 )
 
 // buildLog is where the making of an environment is told; Azure's name for it.
-const buildLog = "azureml-logs/20_image_build_log.txt"
+const buildLog = pyenv.ShownAs
 
 // task does the work of one attempt. Its methods run one after the other, each
 // ending in the event that its effect is to end in; ctx is the agent's.

@@ -19,6 +19,7 @@ type logFile struct {
 	w    int // the job's end; blocking, as programs expect
 	done chan struct{}
 	lost int64 // bytes that the disk did not take
+	half bool  // what was written last is no whole line
 }
 
 func openLog(name string) (*logFile, error) {
@@ -86,18 +87,34 @@ func (l *logFile) copy() {
 
 func (l *logFile) write(b []byte) {
 	n, err := l.file.Write(b)
+	if n > 0 {
+		l.half = b[n-1] != '\n'
+	}
 	if err != nil {
 		l.lost += int64(len(b) - n) // a job does not stop because a disk is full
 	}
 }
 
-// close makes the log final and durable.
-func (l *logFile) close() {
+// say writes a line of ours.
+func (l *logFile) say(line string) {
+	if l.half {
+		line = "\n[ebb] " + line
+	} else {
+		line = "[ebb] " + line
+	}
+	l.write([]byte(line + "\n"))
+}
+
+// close makes the log final and durable. last is a line to end it; empty: none.
+func (l *logFile) close(last string) {
 	l.started()
 	_ = l.r.SetReadDeadline(time.Unix(1, 0))
 	<-l.done
 	if l.lost > 0 {
-		_, _ = fmt.Fprintf(l.file, "\n[ebb] %d bytes of output could not be written\n", l.lost)
+		l.say(fmt.Sprintf("%d bytes of output could not be written", l.lost))
+	}
+	if last != "" {
+		l.say(last)
 	}
 	// What is empty comes back empty, or not at all.
 	if fi, err := l.file.Stat(); err != nil || fi.Size() > 0 {

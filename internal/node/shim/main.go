@@ -1,6 +1,7 @@
 package shim
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -284,7 +285,7 @@ func (a *attempt) finish() error {
 // of its processes had been killed for want of memory.
 func (a *attempt) release() (oom int) {
 	if a.log != nil {
-		a.log.close()
+		a.log.close(a.lastWords())
 	}
 	if a.group != nil {
 		oom = a.group.OOMKills()
@@ -298,6 +299,15 @@ func (a *attempt) release() (oom int) {
 	return oom
 }
 
+// lastWords end the log of a job that was stopped by its time limit: whoever reads
+// it sees no process that failed, only one that says no more.
+func (a *attempt) lastWords() string {
+	if a.machine.Exit.Cause != queue.ByTimeout {
+		return ""
+	}
+	return fmt.Sprintf("The job ran longer than its time limit of %s and was stopped.", a.spec.TimeLimit)
+}
+
 // message says for people how it ended; empty where there is nothing to say.
 func (a *attempt) message(e queue.Exit, oom int) string {
 	if a.failure != "" {
@@ -306,8 +316,7 @@ func (a *attempt) message(e queue.Exit, oom int) string {
 	var head string
 	switch {
 	case e.Cause == queue.ByTimeout:
-		head = fmt.Sprintf("The job ran longer than its time limit of %s and was stopped.", a.spec.TimeLimit)
-		return head
+		return a.lastWords()
 	case e.Cause != queue.ByExit || e.Code == 0:
 		return ""
 	case oom > 0:
@@ -317,7 +326,7 @@ func (a *attempt) message(e queue.Exit, oom int) string {
 		head = fmt.Sprintf("The job's process ended with %s.", codeWords(e.Code))
 	}
 	if last := tail(path.Join(a.dir, "log", a.spec.Log)); last != "" {
-		head += " The last lines of " + a.spec.Log + ":\n" + last
+		head += " The last lines of " + cmp.Or(a.spec.LogWords, a.spec.Log) + ":\n" + last
 	}
 	return head
 }

@@ -129,6 +129,7 @@ func TestRecords(t *testing.T) {
 	}{
 		"a process that ends well says nothing":      {spec: sh("echo hello"), cause: queue.ByExit, none: true},
 		"a non-zero exit carries the last lines":     {spec: sh("echo oh no >&2; exit 3"), cause: queue.ByExit, code: 3, words: []string{"code 3", "oh no", "user_logs/std_log.txt"}},
+		"a log is named as people know it":           {spec: func() shim.Spec { s := sh("echo oh; exit 3"); s.LogWords = "the shown name"; return s }(), cause: queue.ByExit, code: 3, words: []string{"lines of the shown name:\noh"}},
 		"only the last twenty lines are carried":     {spec: sh("printf 'first\\n" + long + "'; exit 1"), cause: queue.ByExit, code: 1, words: []string{"line\nline"}},
 		"a signal is named":                          {spec: sh("kill -SEGV $$"), cause: queue.ByExit, code: 139, words: []string{"SIGSEGV", "139"}},
 		"a program that is not there is setup":       {spec: shim.Spec{Argv: []string{"/no/such"}, Env: []string{path}, Dir: "/", Log: "l"}, cause: queue.BySetup, code: 127, words: []string{"/no/such", "no such file"}},
@@ -176,6 +177,28 @@ func TestAnInterpreterThatIsNotThereIsNamed(t *testing.T) {
 	rec := wait(t, start(t, shim.Spec{Argv: []string{script}, Env: []string{path}, Dir: "/", Log: "l"}))
 	if rec.Exit.Code != 127 || !strings.Contains(rec.Exit.Message, "interpreter") {
 		t.Errorf("record %+v, want 127 and a word about the interpreter", rec.Exit)
+	}
+}
+
+// Whoever reads the log of a job that ran too long reads why it says no more.
+func TestTheTimeLimitEndsTheLog(t *testing.T) {
+	t.Parallel()
+	const last = "[ebb] The job ran longer than its time limit of 2s and was stopped.\n"
+	for command, want := range map[string]string{
+		"echo one; exec sleep 60":             "one\n" + last,
+		"printf 'half a line'; exec sleep 60": "half a line\n" + last,
+		"exec sleep 60":                       last,
+	} {
+		t.Run(command, func(t *testing.T) {
+			t.Parallel()
+			spec := sh(command)
+			spec.TimeLimit = 2 * time.Second
+			dir := start(t, spec)
+			rec := wait(t, dir)
+			if got := log(t, dir); got != want || rec.Logs[spec.Log] != int64(len(want)) {
+				t.Errorf("log = %q of %v, want %q", got, rec.Logs, want)
+			}
+		})
 	}
 }
 

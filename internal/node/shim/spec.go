@@ -35,6 +35,8 @@ type Spec struct {
 	Env  []string `json:"env"`  // whole: nothing is inherited
 	Dir  string   `json:"dir"`  // working folder, as the job sees it
 	Log  string   `json:"log"`  // name below DIR/log, as "user_logs/std_log.txt"
+	// LogWords is what people know that log by. Empty: Log.
+	LogWords string `json:"logWords,omitempty"`
 
 	// Users is a folder of uid leases shared by all shims of the machine: the job
 	// runs as a user that no other living attempt has. Empty: as our own user.

@@ -102,6 +102,9 @@ func (b *Builder) Ensure(ctx context.Context, e queue.Environment, py Python, li
 // logName of a build, below its attempt's log/.
 const logName = "build.txt"
 
+// ShownAs is the name by which a job has the log of its environment's build.
+const ShownAs = "azureml-logs/20_image_build_log.txt"
+
 func (b *Builder) attempt(hash string) string { return filepath.Join(b.Folder, hash+".build") }
 func (b *Builder) marker(hash string) string  { return filepath.Join(b.Folder, hash+".json") }
 
@@ -287,7 +290,7 @@ func (b *Builder) begin(ctx context.Context, w build, dir string) error {
 	if err := copyPipConfig(homeOf(spec, dir)); err != nil {
 		return err
 	}
-	spec.Log, spec.TimeLimit, spec.Grace = logName, b.TimeLimit, time.Second
+	spec.Log, spec.LogWords, spec.TimeLimit, spec.Grace = logName, ShownAs, b.TimeLimit, time.Second
 	if spec.TimeLimit == 0 {
 		spec.TimeLimit = time.Hour
 	}
