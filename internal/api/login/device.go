@@ -40,7 +40,8 @@ type Devices interface {
 	BeginDevice(ctx context.Context) (workspaces.Device, error)
 	TakeDevice(ctx context.Context, code string) (access.Principal, error)
 	ApproveDevice(ctx context.Context, p access.Principal, user string) error
-	Known(ctx context.Context, clientID string) (access.Principal, error)
+	Known(ctx context.Context, clientID, mark string) (access.Principal, error)
+	Mark(ctx context.Context, clientID string) (string, error)
 }
 
 func registerDevice(reg arm.Registrar, s Services) {
@@ -83,7 +84,7 @@ func (s Services) devicecode(w http.ResponseWriter, r *http.Request) (int, any, 
 
 // person answers the grants of those who signed in as a person.
 func (s Services) person(w http.ResponseWriter, r *http.Request, form url.Values) (int, any, error) {
-	who, bad, err := s.signedIn(r, form)
+	who, mark, bad, err := s.signedIn(r, form)
 	if err != nil {
 		return 0, nil, err
 	}
@@ -107,11 +108,12 @@ func (s Services) person(w http.ResponseWriter, r *http.Request, form url.Values
 		return status, body, err
 	}
 	answer, _ := body.(map[string]any)
-	return http.StatusOK, answer, s.addPerson(r, form, who, answer)
+	return http.StatusOK, answer, s.addPerson(r, form, who, mark, answer)
 }
 
-// signedIn returns whose grant a form holds.
-func (s Services) signedIn(r *http.Request, form url.Values) (access.Principal, *refusal, error) {
+// signedIn returns whose grant a form holds, and the mark of the secret that it is
+// good as long as.
+func (s Services) signedIn(r *http.Request, form url.Values) (_ access.Principal, mark string, _ *refusal, _ error) {
 	if form.Get("grant_type") == grantRefresh {
 		return s.refreshed(r, form.Get("refresh_token"))
 	}
@@ -120,52 +122,56 @@ func (s Services) signedIn(r *http.Request, form url.Values) (access.Principal, 
 		code = form.Get("code") // the older form
 	}
 	if code == "" {
-		return access.Principal{}, new(missing("device_code")), nil
+		return access.Principal{}, "", new(missing("device_code")), nil
 	}
 	if len(code) > mostCode { // none that was given, and nothing to remember
-		return access.Principal{}, new(badCode), nil
+		return access.Principal{}, "", new(badCode), nil
 	}
 	if s.polls.tooOften(code, s.Now()) {
-		return access.Principal{}, &refusal{http.StatusBadRequest, "slow_down", 70016, fmt.Sprintf("OAuth 2.0 device flow error. Ask every %d seconds.", interval)}, nil
+		return access.Principal{}, "", &refusal{http.StatusBadRequest, "slow_down", 70016, fmt.Sprintf("OAuth 2.0 device flow error. Ask every %d seconds.", interval)}, nil
 	}
 	who, err := s.Devices.TakeDevice(r.Context(), code)
 	switch fault.KindOf(err) {
 	case fault.Conflict:
-		return who, &refusal{http.StatusBadRequest, "authorization_pending", 70016, "OAuth 2.0 device flow error. Authorization is pending. Continue polling."}, nil
+		return who, "", &refusal{http.StatusBadRequest, "authorization_pending", 70016, "OAuth 2.0 device flow error. Authorization is pending. Continue polling."}, nil
 	case fault.Precondition:
-		return who, &refusal{http.StatusBadRequest, "expired_token", 70020, "The provided value for the input parameter 'device_code' has expired. Sign in again."}, nil
+		return who, "", &refusal{http.StatusBadRequest, "expired_token", 70020, "The provided value for the input parameter 'device_code' has expired. Sign in again."}, nil
 	case fault.NotFound:
-		return who, new(badCode), nil
+		return who, "", new(badCode), nil
 	}
-	return who, nil, err
+	if err == nil {
+		mark, err = s.Devices.Mark(r.Context(), who.App)
+	}
+	return who, mark, nil, err
 }
 
 var badCode = refusal{http.StatusBadRequest, "bad_verification_code", 70019, "The device code is not one that this server gave, or was used before."}
 
 // refreshed returns whom a refresh token was made for, while the client that
-// approved it is there.
-func (s Services) refreshed(r *http.Request, tok string) (access.Principal, *refusal, error) {
+// approved it is there, with the secret that it had.
+func (s Services) refreshed(r *http.Request, tok string) (_ access.Principal, mark string, _ *refusal, _ error) {
 	if tok == "" {
-		return access.Principal{}, new(missing("refresh_token")), nil
+		return access.Principal{}, "", new(missing("refresh_token")), nil
 	}
 	refused := &refusal{http.StatusBadRequest, "invalid_grant", 700082, "The refresh token is not valid any more. Sign in again."}
 	claims, err := s.Keys.Verify(tok, []string{refreshAudience}, s.Now())
 	if err != nil || claims.String("iss") != refreshIssuer { // an access token may be asked for with any audience
-		return access.Principal{}, refused, nil
+		return access.Principal{}, "", refused, nil
 	}
-	who, err := s.Devices.Known(r.Context(), claims.String("appid"))
+	mark = claims.String("sec") // the next token has it too: a sign-in is not renewed for ever
+	who, err := s.Devices.Known(r.Context(), claims.String("appid"), mark)
 	if fault.KindOf(err) == fault.NotFound {
-		return access.Principal{}, refused, nil
+		return access.Principal{}, "", refused, nil
 	}
 	who.Kind = access.User
-	return who, nil, err
+	return who, mark, nil, err
 }
 
 // addPerson adds what MSAL wants to know of a person.
-func (s Services) addPerson(r *http.Request, form url.Values, who access.Principal, answer map[string]any) error {
+func (s Services) addPerson(r *http.Request, form url.Values, who access.Principal, mark string, answer map[string]any) error {
 	now := s.Now()
 	refresh, err := s.Keys.Sign(map[string]any{
-		"aud": refreshAudience, "iss": refreshIssuer, "iat": now.Unix(), "exp": now.Add(refreshLife).Unix(), "oid": who.ID, "appid": who.App, "tid": s.Tenant, "uti": uuid.NewString(),
+		"aud": refreshAudience, "iss": refreshIssuer, "iat": now.Unix(), "exp": now.Add(refreshLife).Unix(), "oid": who.ID, "appid": who.App, "tid": s.Tenant, "sec": mark, "uti": uuid.NewString(),
 	})
 	if err != nil {
 		return err

@@ -28,6 +28,7 @@ type house struct {
 	t      *testing.T
 	client workspaces.Client
 	clock  *atomic.Int64
+	ws     *workspaces.Service
 }
 
 func newHouse(t *testing.T) *house {
@@ -46,7 +47,7 @@ func newHouse(t *testing.T) *house {
 	v := login.NewVerifier(k, h.client.TenantID, []string{"https://" + own}, at)
 	rt := &arm.Router{Auth: v, Tenant: h.client.TenantID, Log: ws.Log}
 	login.Register(rt, login.Services{Tenant: h.client.TenantID, URL: "https://" + own, Clients: ws, Devices: ws, Keys: k, Now: at})
-	h.bench = bench{rt, k, v}
+	h.bench, h.ws = bench{rt, k, v}, ws
 	return h
 }
 
@@ -156,6 +157,34 @@ func (h *house) refresh(tok string) {
 	h.clock.Add(int64(91 * 24 * time.Hour))
 	if code, doc := ask(tok); doc["error"] != "invalid_grant" {
 		h.t.Errorf("a refresh after three months is answered %d %v", code, doc)
+	}
+}
+
+// TestASignInEndsWithTheSecretBehindIt: as long as the secret works by which it was
+// approved, and no longer, however often it is renewed.
+func TestASignInEndsWithTheSecretBehindIt(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	device, user := h.begin()
+	if w := h.ask(post("/devicelogin", url.Values{"user_code": {user}, "client_id": {h.client.ClientID}, "client_secret": {h.client.Secret}}), own); w.Code != 200 {
+		t.Fatalf("approving it: %d %s", w.Code, w.Body)
+	}
+	_, doc := h.poll(device)
+	tok, _ := doc["refresh_token"].(string)
+	renew := func() (int, map[string]any) {
+		return h.form("/"+h.client.TenantID+"/oauth2/v2.0/token", url.Values{"client_id": {azClient}, "grant_type": {"refresh_token"}, "refresh_token": {tok}})
+	}
+	for made, want := range []int{200, 200, 400} { // the secret before the newest works too
+		code, doc := renew()
+		if code != want || want == 400 && doc["error"] != "invalid_grant" {
+			t.Fatalf("after %d new secrets: %d %v, want %d", made, code, doc, want)
+		}
+		if want == 200 {
+			tok = doc["refresh_token"].(string)
+		}
+		if _, err := h.ws.NewSecret(t.Context()); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -161,11 +162,26 @@ func (s *Service) ApproveDevice(ctx context.Context, p access.Principal, user st
 	return fault.Coded(fault.NotFound, "DeviceCodeNotFound", "", "No sign-in waits with the code '%.32s'. A code is good for %v, and once.", user, deviceLife)
 }
 
-// Known returns who a client is by its id.
-func (s *Service) Known(ctx context.Context, clientID string) (access.Principal, error) {
+// Mark returns what tells a client's newest secret from its others, and opens nothing.
+func (s *Service) Mark(ctx context.Context, clientID string) (string, error) {
+	_, c, err := s.credential(ctx, clientID)
+	if err != nil || len(c.Hashes) == 0 {
+		return "", err
+	}
+	return mark(c.Hashes[len(c.Hashes)-1]), nil
+}
+
+func mark(secretHash string) string { return hash("mark of " + secretHash)[:16] }
+
+// Known returns who a client is by its id, while it has the secret of that mark:
+// what was proved with a secret ends with it.
+func (s *Service) Known(ctx context.Context, clientID, secret string) (access.Principal, error) {
 	_, c, err := s.credential(ctx, clientID)
 	if err != nil {
 		return access.Principal{}, err
+	}
+	if !slices.ContainsFunc(c.Hashes, func(h string) bool { return mark(h) == secret }) {
+		return access.Principal{}, fault.New(fault.NotFound, "", "The client's secret is another one by now.")
 	}
 	return access.Principal{ID: c.ObjectID, App: c.ClientID, Name: c.Name, Tenant: c.Tenant, Kind: access.Application}, nil
 }
