@@ -12,6 +12,7 @@ import (
 	"github.com/ebb-compute/ebb/internal/api/arm"
 	"github.com/ebb-compute/ebb/internal/app/assets"
 	"github.com/ebb-compute/ebb/internal/app/jobs"
+	"github.com/ebb-compute/ebb/internal/core/armid"
 	"github.com/ebb-compute/ebb/internal/fault"
 )
 
@@ -143,7 +144,7 @@ func (h *server) fileURL(r *request, j *jobs.Job, e entry, permissions string) s
 		return h.logURL(r, j, e.path)
 	}
 	container, blob := e.artifact.BlobName()
-	return h.blobURL(r, container, blob, permissions, downloadFor)
+	return h.blobURL(r, container, armid.Alias(blob), permissions, downloadFor)
 }
 
 // file finds one file of a run.
@@ -324,7 +325,7 @@ func (h *server) createArtifacts(_ http.ResponseWriter, r *request) (int, any, e
 	for _, a := range made {
 		container, blob := a.BlobName()
 		list[asked[a.Path]] = artifactDTO(a)
-		infos[asked[a.Path]] = infoDTO(a.Container, a.Path, h.blobURL(r, container, blob, "rcw", uploadFor))
+		infos[asked[a.Path]] = infoDTO(a.Container, a.Path, h.blobURL(r, container, armid.Alias(blob), "rcw", uploadFor))
 	}
 	for path, f := range refused {
 		_, failed[path] = arm.ErrorOf(f)

@@ -22,6 +22,9 @@ const hiddenContainers = "logs-"
 // that of the default datastore.
 const openContainer = "azureml-blobstore-"
 
+// runFiles begins the name of a workspace's container of runs' files.
+const runFiles = "azureml-"
+
 // maxName is the most characters of a blob's name.
 const maxName = 1024
 

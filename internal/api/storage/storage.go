@@ -19,10 +19,12 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"strings"
 	"time"
 
 	"github.com/ebb-compute/ebb/internal/blob"
 	"github.com/ebb-compute/ebb/internal/core/access"
+	"github.com/ebb-compute/ebb/internal/core/armid"
 	"github.com/ebb-compute/ebb/internal/fault"
 	"github.com/ebb-compute/ebb/internal/token"
 )
@@ -136,6 +138,9 @@ func (c *call) serve() error {
 		if err := c.enter(); err != nil {
 			return err
 		}
+	}
+	if c.box == c.container && strings.HasPrefix(c.box, runFiles) && !strings.HasPrefix(c.box, openContainer) {
+		c.name = armid.Unalias(c.name) // what was signed is the alias
 	}
 	if err := c.known(); err != nil {
 		return err

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/ebb-compute/ebb/internal/core/access"
 	"github.com/ebb-compute/ebb/internal/core/row"
@@ -40,20 +41,16 @@ func artifactID(w Place, container, path string) string {
 	return containerID(w, container) + "/" + path
 }
 
-// ArtifactKey is the blob key of a run's file. Names that a URL would have to
-// escape get an opaque one: SDK v1 escapes what is escaped already.
+// ArtifactKey is the blob key of a run's file: where Azure has it, so that whoever
+// lists the folder finds it by its name. One whose name is too long for a blob's has
+// an opaque one.
 func ArtifactKey(w Place, container, path string) string {
-	plain := true
-	for i := range len(path) {
-		c := path[i]
-		plain = plain && (c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || strings.IndexByte("._-/", c) >= 0)
+	name := "ExperimentRun/" + container + "/" + path
+	if utf8.RuneCountInString(name) > 1024 {
+		sum := sha256.Sum256([]byte(path))
+		name = "ExperimentRun/" + container + "/.opaque/" + hex.EncodeToString(sum[:20])
 	}
-	prefix := w.ArtifactContainer() + "/ExperimentRun/" + container + "/"
-	if plain {
-		return prefix + path
-	}
-	sum := sha256.Sum256([]byte(path))
-	return prefix + ".opaque/" + hex.EncodeToString(sum[:20])
+	return w.ArtifactContainer() + "/" + name
 }
 
 // CleanPath checks an artifact's path and returns it without slashes around it

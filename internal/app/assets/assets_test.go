@@ -380,8 +380,11 @@ func TestArtifacts(t *testing.T) {
 	if want := "azureml-" + place.GUID + "/ExperimentRun/dcid.j/outputs/a.txt"; made[0].Key != want {
 		t.Errorf("key %q, want %q", made[0].Key, want)
 	}
-	if strings.ContainsAny(made[2].Key, " %") {
-		t.Errorf("the key %q needs escaping", made[2].Key)
+	if want := "azureml-" + place.GUID + "/ExperimentRun/dcid.j/outputs/with space.txt"; made[2].Key != want {
+		t.Errorf("the key %q is not what a list of the folder should show: %q", made[2].Key, want)
+	}
+	if key := assets.ArtifactKey(place, "dcid.j", strings.Repeat("é/", 510)); len(key) > 1024 {
+		t.Errorf("the key of a path that is too long for a blob has %d bytes", len(key))
 	}
 	if _, refused, err = s.CreateArtifacts(t.Context(), me, place, "dcid.j", []string{"outputs/a.txt"}); err != nil || len(refused) != 0 {
 		t.Errorf("again, before its bytes came: %v, %v", refused, err)
