@@ -95,7 +95,7 @@ func (a *app) azHere(args []string) (done bool, err error) {
 				fmt.Fprintf(a.Stderr, "The extension %s is part of ebb: there is nothing to %s.\n", name, args[1])
 				return true, nil
 			case "show":
-				return true, a.print(object{{"name", name}, {"version", a.Version}, {"extensionType", "ebb"}})
+				return true, a.azPrint(args, a.extensionShape(name))
 			}
 		}
 	case "configure":
@@ -130,6 +130,8 @@ func (a *app) withoutAz(ctx context.Context, f client.File, args []string) error
 			return a.azPrint(args, one)
 		}
 		return a.azPrint(args, []object{one})
+	case asked == "extension list":
+		return a.azPrint(args, []object{a.extensionShape("ml")})
 	case asked == "account set":
 		if name := after(args, "-s", "--subscription", "-n", "--name"); !strings.EqualFold(name, f.SubscriptionID) {
 			return fmt.Errorf("there is no subscription %s at this server; its subscription is %s", name, f.SubscriptionID)
@@ -140,6 +142,10 @@ func (a *app) withoutAz(ctx context.Context, f client.File, args []string) error
 		return nil
 	}
 	return fmt.Errorf("\"az %s\" is Microsoft's Azure CLI's, which is not installed: pip install azure-cli, or see https://aka.ms/azure-cli. \"az ml\" needs none", strings.Join(args, " "))
+}
+
+func (a *app) extensionShape(name string) object {
+	return object{{"name", name}, {"version", a.Version}, {"extensionType", "ebb"}}
 }
 
 func (a *app) tryCredential(ctx context.Context) error {

@@ -342,6 +342,8 @@ func TestAliasOfAz(t *testing.T) {
 		"without az, an account is known":                {without, "account show --query id -o tsv", 0, []string{"sub\n"}},
 		"without az, another account is not":             {without, "account set -s other", 1, []string{"its subscription is sub"}},
 		"without az, the same account is":                {without, "account set --subscription=SUB", 0, nil},
+		"without az, it is listed":                       {without, "extension list --query [].name -o tsv", 0, []string{"ml\n"}},
+		"and shown as az would":                          {without, "extension show -n ml --query name", 0, []string{`"ml"`}},
 		"without az, the extension is there":             {without, "extension add --name=azure-cli-ml", 0, []string{"nothing to add"}},
 	} {
 		t.Run(name, func(t *testing.T) {
