@@ -448,7 +448,9 @@ func TestStreamIsInterrupted(t *testing.T) {
 func TestAWaitIsInterrupted(t *testing.T) {
 	t.Parallel()
 	s := newServer(t).withJob("night-1", "Running")
+	s.mu.Lock()
 	s.polls = 1 << 30
+	s.mu.Unlock()
 	cmd := s.ebb(t, "job", "cancel", "night-1")
 	pipe, err := cmd.StderrPipe()
 	if err != nil {

@@ -313,6 +313,8 @@ func (s *server) addJob(name, status string, body map[string]any) {
 }
 
 func (s *server) withJob(name, status string) *server {
+	s.mu.Lock() // another process may ask: nothing else orders its requests after this
+	defer s.mu.Unlock()
 	s.addJob(name, status, map[string]any{"properties": map[string]any{"jobType": "Command", "command": "python train.py", "experimentName": "Default",
 		"displayName": name, "computeId": ws + "/computes/cpu-cluster", "limits": map[string]any{"jobLimitsType": "Command", "timeout": "PT1H"}}})
 	return s
