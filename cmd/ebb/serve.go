@@ -57,12 +57,9 @@ func serve(ctx context.Context, flags cli.ServeFlags) error {
 func listen(address string) (net.Listener, error) {
 	listener, err := net.Listen("tcp", address)
 	if errors.Is(err, syscall.EADDRINUSE) {
-		return nil, fmt.Errorf("another program listens on %s: choose another address with --listen (127.0.0.1:0 takes any free port)", address)
+		return nil, fmt.Errorf("another program listens on %s: choose another address with --listen (127.0.0.1:0 takes any free port). If it is a server of yours, \"ebb status\" says so", address)
 	}
-	if err != nil {
-		return nil, fmt.Errorf("listen: %w", err)
-	}
-	return listener, nil
+	return listener, err
 }
 
 func logger(level string) *slog.Logger {

@@ -32,7 +32,7 @@ func (a *app) assetDownload(k *assetKind) *cobra.Command {
 				uri, _ := got.Properties[k.files].(string)
 				n, err := a.fetch(ctx, c, uri, filepath.Join(f.to, name))
 				if err == nil {
-					fmt.Fprintf(a.Stderr, "Fetched %d file(s) into %s.\n", n, filepath.Join(f.to, name))
+					fmt.Fprintf(a.Stderr, "Fetched %d file(s) into %s\n", n, filepath.Join(f.to, name))
 				}
 				return err
 			})

@@ -73,7 +73,10 @@ func (a *app) downloadJob(ctx context.Context, c *client.Client, name, to, outpu
 	if _, ok := job.Properties.Outputs[output]; output != "" && output != "default" && !ok {
 		return notFound{fmt.Errorf("%s has no output %s; it has: %s", name, output, strings.Join(append([]string{"default"}, sortedKeys(job.Properties.Outputs)...), ", "))}
 	}
-	fmt.Fprintf(a.Stderr, "Fetched %d file(s) into %s.\n", n, to)
+	if abs, err := filepath.Abs(to); err == nil {
+		to = abs // "." says nothing
+	}
+	fmt.Fprintf(a.Stderr, "Fetched %d file(s) into %s\n", n, to)
 	return nil
 }
 

@@ -207,6 +207,7 @@ func (a *app) printTable(data any) error {
 		}
 		return a.writeTable(keysOf(rows), rows)
 	case object:
+		v = opened("", v)
 		l := a.lookOf(a.Stdout)
 		wide := 0
 		for _, f := range v {
@@ -226,6 +227,28 @@ func (a *app) printTable(data any) error {
 	}
 	_, err := fmt.Fprintln(a.Stdout, plainCell(data))
 	return err
+}
+
+// opened gives what is too long for a line a line for each field, by the path
+// that --query knows it by.
+func opened(prefix string, o object) object {
+	const long = 100 // columns
+	var out object
+	for _, f := range o {
+		key := prefix + f.Key
+		inner, ok := f.Value.(object)
+		if m, is := f.Value.(map[string]string); is {
+			for _, k := range sortedKeys(m) {
+				inner, ok = append(inner, field{k, m[k]}), true
+			}
+		}
+		if ok && len(plainCell(inner)) > long {
+			out = append(out, opened(key+".", inner)...)
+			continue
+		}
+		out = append(out, field{key, f.Value})
+	}
+	return out
 }
 
 // keysOf makes a column of every key, in the order of their first appearance.
