@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"sync"
 	"syscall"
@@ -70,6 +71,41 @@ func mustCommit(t testing.TB, s *store.Store, changes ...row.Change) int64 {
 		t.Fatal(err)
 	}
 	return rev
+}
+
+// Rows that were written before tables had a rowid are all there after it.
+func TestRowsOfTheFirstLayout(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	const insert = "INSERT INTO rows (kind, id, parent, sort, rev, term, hot, created, modified, writer, body) VALUES "
+	err := store.MakeBefore(t.Context(), dir, 2, insert+`
+		('job', '/w/jobs/b', '/w', '2', 7, 1, 0, 5, 6, 'me', '{"x":1}'), ('job', '/w/jobs/a', '/w', '3', 8, 1, 0, 0, 0, '', '{}'),
+		('run', 'r', '/c', '', 8, 1, 1, 0, 0, '', '{"ID":"r","Cluster":"/c"}'), ('run.status', 'r', '', '', 8, 1, 1, 0, 0, '', '{"ID":"r","State":"Queued"}');
+		UPDATE site SET value = 8 WHERE name = 'rev'; UPDATE site SET value = 3 WHERE name = 'term'`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := open(t, dir)
+	page, err := s.List(t.Context(), row.Query{Kind: row.Job, Parent: "/w"})
+	if err != nil || len(page.Records) != 2 {
+		t.Fatal(page, err)
+	}
+	want := row.Document{Kind: row.Job, ID: "/w/jobs/b", Parent: "/w", Sort: "2", Body: []byte(`{"x":1}`), Created: time.Unix(0, 5).UTC(), Modified: time.Unix(0, 6).UTC(), By: "me"}
+	if got := page.Records[0]; got.Rev != 7 || !reflect.DeepEqual(got.Row, want) {
+		t.Errorf("%+v; want %+v of 7", got, want)
+	}
+	if r, ok := s.View().Run("r"); !ok || r.Cluster != "/c" {
+		t.Errorf("the live run is %+v, %v", r, ok)
+	}
+	if s.Term() != 4 {
+		t.Errorf("the term is %d, want 4", s.Term())
+	}
+	if rev := mustCommit(t, s, row.Update(want, 7)); rev != 9 {
+		t.Errorf("the next commit is %d, want 9", rev)
+	}
+	if err := s.Verify(t.Context()); err != nil {
+		t.Error(err)
+	}
 }
 
 func TestEverythingIsThereAfterReopening(t *testing.T) {
