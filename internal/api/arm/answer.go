@@ -56,8 +56,12 @@ func Page[T any](r *http.Request, items []T, next string) List[T] {
 	if items == nil {
 		items = []T{}
 	}
+	return List[T]{Value: items, NextLink: nextLink(r, next)}
+}
+
+func nextLink(r *http.Request, next string) string {
 	if next == "" {
-		return List[T]{Value: items}
+		return ""
 	}
 	q := r.URL.Query()
 	for k := range q {
@@ -67,7 +71,7 @@ func Page[T any](r *http.Request, items []T, next string) List[T] {
 	}
 	q.Set("$skipToken", next)
 	u := url.URL{Scheme: "https", Host: r.Host, Path: r.URL.Path, RawQuery: q.Encode()}
-	return List[T]{Value: items, NextLink: u.String()}
+	return u.String()
 }
 
 // SkipToken returns where the page that r asks for begins, as Page wrote it.

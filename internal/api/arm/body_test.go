@@ -172,3 +172,27 @@ func TestAsyncFollowsTheHost(t *testing.T) {
 		}
 	}
 }
+
+func TestPageOfIsPage(t *testing.T) {
+	t.Parallel()
+	r := httptest.NewRequest("GET", "https://127.0.0.1:8443/x?a=1&$skipToken=old&q=%22%3C", nil)
+	items := []map[string]any{{"a": `<"&>`}, {"b": 1}}
+	for name, c := range map[string]struct {
+		n    int
+		next string
+	}{"none": {}, "one": {n: 1}, "two and more": {2, "n/2"}} {
+		var encoded []arm.JSON
+		for _, item := range items[:c.n] {
+			text, err := arm.Encode(item)
+			if err != nil {
+				t.Fatal(err)
+			}
+			encoded = append(encoded, text)
+		}
+		got, err := arm.PageOf(r, encoded, c.next)
+		want, err2 := arm.Encode(arm.Page(r, items[:c.n], c.next))
+		if string(got) != string(want) || err != nil || err2 != nil {
+			t.Errorf("%s: %s, %v; want %s, %v", name, got, err, want, err2)
+		}
+	}
+}

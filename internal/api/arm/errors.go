@@ -119,11 +119,13 @@ func (rt *Router) write(w http.ResponseWriter, r *http.Request, status int, body
 		w.WriteHeader(status)
 		return nil
 	}
-	text, err := appendJSON(nil, body)
-	if err != nil {
-		return fmt.Errorf("encode the answer of %s: %w", r.Pattern, err)
+	text, ready := body.(JSON)
+	if !ready {
+		var err error
+		if text, err = Encode(body); err != nil {
+			return fmt.Errorf("encode the answer of %s: %w", r.Pattern, err)
+		}
 	}
-	text = append(text, '\n')
 	if len(text) > maxAnswer {
 		rt.logger().WarnContext(r.Context(), "answered at length", "route", r.Pattern, "bytes", len(text))
 	}

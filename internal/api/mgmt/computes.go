@@ -8,6 +8,7 @@ import (
 	"github.com/ebb-compute/ebb/internal/api/arm"
 	"github.com/ebb-compute/ebb/internal/app/computes"
 	"github.com/ebb-compute/ebb/internal/core/armid"
+	"github.com/ebb-compute/ebb/internal/core/memo"
 	"github.com/ebb-compute/ebb/internal/core/operation"
 	"github.com/ebb-compute/ebb/internal/fault"
 )
@@ -23,9 +24,14 @@ const (
 )
 
 // computeRoutes serves clusters, their nodes, and operations on them.
-type computeRoutes struct{ c Computes }
+type computeRoutes struct {
+	c Computes
+
+	shown *memo.Map[string, computes.Version, arm.JSON] // by id
+}
 
 func registerComputes(reg arm.Registrar, h computeRoutes) {
+	h.shown = &memo.Map[string, computes.Version, arm.JSON]{}
 	for _, prefix := range []string{"", dataPrefix} {
 		reg.Handle("GET "+prefix+workspacePath+"/computes", h.list)
 		reg.Handle("GET "+prefix+computePath, h.get)
@@ -41,15 +47,36 @@ func registerComputes(reg arm.Registrar, h computeRoutes) {
 }
 
 func (h computeRoutes) list(_ http.ResponseWriter, r *http.Request) (int, any, error) {
-	docs, next, err := h.c.List(r.Context(), arm.Caller(r.Context()), workspaceID(r), arm.SkipToken(r), pageSize)
+	list, next, err := h.c.List(r.Context(), arm.Caller(r.Context()), workspaceID(r), arm.SkipToken(r), pageSize)
 	if err != nil {
 		return 0, nil, err
 	}
-	var list []map[string]any
-	for _, d := range docs {
-		list = append(list, d.Body)
+	value := make([]arm.JSON, len(list))
+	for i, c := range list {
+		if value[i], err = h.show(c); err != nil {
+			return 0, nil, err
+		}
 	}
-	return http.StatusOK, arm.Page(r, list, next), nil
+	page, err := arm.PageOf(r, value, next)
+	return http.StatusOK, page, err
+}
+
+// show encodes a compute of a list, or has it from the last time: most of them have
+// not changed since.
+func (h computeRoutes) show(c computes.Listed) (arm.JSON, error) {
+	if text, ok := h.shown.Get(c.ID, c.Version); ok {
+		return text, nil
+	}
+	doc, err := c.Show()
+	if err != nil {
+		return nil, err
+	}
+	text, err := arm.Encode(doc.Body)
+	if err != nil {
+		return nil, err
+	}
+	h.shown.Put(c.ID, c.Version, text, len(text))
+	return text, nil
 }
 
 func (h computeRoutes) get(w http.ResponseWriter, r *http.Request) (int, any, error) {

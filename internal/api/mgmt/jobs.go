@@ -14,6 +14,7 @@ import (
 	"github.com/ebb-compute/ebb/internal/app/assets"
 	"github.com/ebb-compute/ebb/internal/app/jobs"
 	"github.com/ebb-compute/ebb/internal/core/armid"
+	"github.com/ebb-compute/ebb/internal/core/memo"
 	"github.com/ebb-compute/ebb/internal/core/queue"
 	"github.com/ebb-compute/ebb/internal/fault"
 )
@@ -22,6 +23,14 @@ import (
 type JobServices struct {
 	Jobs   *jobs.Service
 	Assets JobAssets
+
+	shown *memo.Map[shownJob, jobs.Version, arm.JSON]
+}
+
+// shownJob is a run as those see it who came by one host.
+type shownJob struct {
+	id    string
+	hosts arm.Hosts
 }
 
 // JobAssets finds what jobs name.
@@ -36,6 +45,7 @@ type JobAssets interface {
 // reads ARM resources on the API host, below /rp/workspaces.
 func RegisterJobs(reg arm.Registrar, s JobServices) {
 	const ws = "/subscriptions/{sub}/resourceGroups/{rg}/providers/Microsoft.MachineLearningServices/workspaces/{ws}"
+	s.shown = &memo.Map[shownJob, jobs.Version, arm.JSON]{}
 	for _, root := range []string{ws + "/jobs", "/rp/workspaces" + ws + "/jobs"} {
 		reg.Handle("GET "+root, s.in(s.list))
 		reg.Handle("GET "+root+"/{id}", s.in(s.get))
@@ -63,7 +73,8 @@ func (s JobServices) get(_ http.ResponseWriter, r *http.Request, ws jobs.Workspa
 	if err != nil {
 		return 0, nil, err
 	}
-	return http.StatusOK, jobResource(r, ws, j), nil
+	body, err := s.show(r, ws, j)
+	return http.StatusOK, body, err
 }
 
 // put submits a job. 201 says that it is new, 200 that it was there.
@@ -220,11 +231,29 @@ func (s JobServices) list(_ http.ResponseWriter, r *http.Request, ws jobs.Worksp
 	if err != nil {
 		return 0, nil, err
 	}
-	value := make([]map[string]any, len(list))
+	value := make([]arm.JSON, len(list))
 	for i, j := range list {
-		value[i] = jobResource(r, ws, j)
+		if value[i], err = s.show(r, ws, j); err != nil {
+			return 0, nil, err
+		}
 	}
-	return http.StatusOK, arm.Page(r, value, next), nil
+	page, err := arm.PageOf(r, value, next)
+	return http.StatusOK, page, err
+}
+
+// show encodes a run that was read, or has it from the last time: most of what is
+// in a list has not changed since.
+func (s JobServices) show(r *http.Request, ws jobs.Workspace, j *jobs.Job) (arm.JSON, error) {
+	key := shownJob{j.ID, arm.HostsOf(r)}
+	if text, ok := s.shown.Get(key, j.Version); ok {
+		return text, nil
+	}
+	text, err := arm.Encode(jobResource(r, ws, j))
+	if err != nil {
+		return nil, err
+	}
+	s.shown.Put(key, j.Version, text, len(text))
+	return text, nil
 }
 
 // jobResource is a run in the words of JobBase. What was sent is kept and shown

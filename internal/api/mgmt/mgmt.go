@@ -56,7 +56,7 @@ type Computes interface {
 	Patch(ctx context.Context, p access.Principal, req computes.Request) (computes.Result, error)
 	Delete(ctx context.Context, p access.Principal, workspace, name, action string, match func(exists bool, rev int64) error) (computes.Result, error)
 	Get(ctx context.Context, p access.Principal, workspace, name string) (computes.Document, error)
-	List(ctx context.Context, p access.Principal, workspace, after string, limit int) ([]computes.Document, string, error)
+	List(ctx context.Context, p access.Principal, workspace, after string, limit int) ([]computes.Listed, string, error)
 	Nodes(ctx context.Context, p access.Principal, workspace, name, after string, limit int) (nodes []computes.Node, next string, err error)
 	Instances
 	Operation(ctx context.Context, p access.Principal, sub, id string) (operation.Operation, error)
@@ -95,7 +95,7 @@ type Services struct {
 func Register(reg arm.Registrar, s Services) {
 	registerResources(reg, resources{s.Workspaces})
 	registerWorkspaces(reg, workspaceRoutes{s.Workspaces})
-	registerComputes(reg, computeRoutes{s.Computes})
+	registerComputes(reg, computeRoutes{c: s.Computes})
 	registerLedger(reg, ledgerRoutes{s.Ledger})
 	registerRecords(reg, recordRoutes{s.Workspaces, s.Computes, s.Records, authorizationRoutes{s.Authorization}})
 	registerAuthorization(reg, authorizationRoutes{s.Authorization})

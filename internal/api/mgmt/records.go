@@ -225,12 +225,16 @@ func (h recordRoutes) all(r *http.Request, who access.Principal, sub, group stri
 		list = append(list, d.Body)
 		id, _ := d.Body["id"].(string)
 		for after, more := "", true; more; more = after != "" {
-			docs, next, err := h.c.List(r.Context(), who, id, after, pageSize)
+			computes, next, err := h.c.List(r.Context(), who, id, after, pageSize)
 			if err != nil {
 				return nil, err
 			}
-			for _, c := range docs {
-				list = append(list, c.Body)
+			for _, c := range computes {
+				doc, err := c.Show()
+				if err != nil {
+					return nil, err
+				}
+				list = append(list, doc.Body)
 			}
 			after = next
 		}

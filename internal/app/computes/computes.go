@@ -193,11 +193,11 @@ func (s *Service) Get(ctx context.Context, p access.Principal, workspace, name s
 	if err != nil {
 		return Document{}, err
 	}
-	return s.showOnce(c), nil
+	return showOnce(s.Store.View(), c), nil
 }
 
 // List returns one page of a workspace's computes by name, and where the next begins.
-func (s *Service) List(ctx context.Context, p access.Principal, workspace, after string, limit int) ([]Document, string, error) {
+func (s *Service) List(ctx context.Context, p access.Principal, workspace, after string, limit int) ([]Listed, string, error) {
 	info, err := s.enter(ctx, p, workspace, "read")
 	if err != nil {
 		return nil, "", err
@@ -206,15 +206,12 @@ func (s *Service) List(ctx context.Context, p access.Principal, workspace, after
 	if err != nil {
 		return nil, "", fmt.Errorf("list computes: %w", err)
 	}
-	var docs []Document
-	for _, rec := range page.Records {
-		c, err := decode(rec)
-		if err != nil {
-			return nil, "", err
-		}
-		docs = append(docs, s.showOnce(c))
+	view := s.Store.View()
+	list := make([]Listed, len(page.Records))
+	for i, rec := range page.Records {
+		list[i] = listed(view, rec)
 	}
-	return docs, page.Next, nil
+	return list, page.Next, nil
 }
 
 // Node is one line of listNodes.

@@ -769,14 +769,23 @@ func TestList(t *testing.T) {
 	for _, name := range []string{"bbb", "aaa", "ccc"} {
 		w.mustPut(name, body(""))
 	}
-	docs, next, err := w.s.List(t.Context(), w.owner, w.ws, "", 2)
-	if err != nil || len(docs) != 2 || docs[0].Body["name"] != "aaa" || next == "" {
-		t.Fatalf("List = %d, %q, %v", len(docs), next, err)
+	list, next, err := w.s.List(t.Context(), w.owner, w.ws, "", 2)
+	if err != nil || len(list) != 2 || shown(t, list[0])["name"] != "aaa" || next == "" {
+		t.Fatalf("List = %d, %q, %v", len(list), next, err)
 	}
-	docs, next, err = w.s.List(t.Context(), w.owner, w.ws, next, 2)
-	if err != nil || len(docs) != 1 || docs[0].Body["name"] != "ccc" || next != "" {
-		t.Errorf("the second page = %d, %q, %v", len(docs), next, err)
+	list, next, err = w.s.List(t.Context(), w.owner, w.ws, next, 2)
+	if err != nil || len(list) != 1 || shown(t, list[0])["name"] != "ccc" || next != "" {
+		t.Errorf("the second page = %d, %q, %v", len(list), next, err)
 	}
+}
+
+func shown(t *testing.T, l computes.Listed) map[string]any {
+	t.Helper()
+	doc, err := l.Show()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return doc.Body
 }
 
 func TestDuration(t *testing.T) {

@@ -5,6 +5,8 @@ import (
 	"github.com/ebb-compute/ebb/internal/core/armid"
 	"github.com/ebb-compute/ebb/internal/core/fleet"
 	"github.com/ebb-compute/ebb/internal/core/operation"
+	"github.com/ebb-compute/ebb/internal/core/pool"
+	"github.com/ebb-compute/ebb/internal/core/row"
 )
 
 // stamp is how Azure ML writes times in computes.
@@ -14,13 +16,12 @@ const stamp = "2006-01-02T15:04:05.000000+00:00"
 // Every key that SDK v1 asks for is there (reference/wire/sdk-v1.md §2).
 func (s *Service) show(c saved) Document {
 	c.Resource, _ = clone(c.Resource).(map[string]any)
-	return s.showOnce(c)
+	return showOnce(s.Store.View(), c)
 }
 
 // showOnce is show for a c that nobody needs any more: a copy is a good part of what
-// a list costs.
-func (s *Service) showOnce(c saved) Document {
-	view := s.Store.View()
+// showing one costs.
+func showOnce(view *pool.View, c saved) Document {
 	wish, ok := view.Cluster(c.doc.ID)
 	if !ok {
 		wish = c.cluster // dropped since the document was read, or listed
@@ -58,6 +59,30 @@ func (s *Service) showOnce(c saved) Document {
 	null(inner, "subnet", "virtualMachineImage")
 	allocation(inner, status, view.NodesOf(c.doc.ID))
 	return Document{out, c.rev}
+}
+
+// Listed is a compute of a list, not yet put together.
+type Listed struct {
+	ID      string // lower-case
+	Version Version
+	Show    func() (Document, error)
+}
+
+// Version is equal (==) for one compute in two lists only if Show gives the same.
+type Version struct {
+	rev  int64
+	mark pool.ClusterMark
+}
+
+func listed(view *pool.View, rec row.Record) Listed {
+	id := rec.Row.Key().ID
+	return Listed{id, Version{rec.Rev, view.ClusterMark(id)}, func() (Document, error) {
+		c, err := decode(rec)
+		if err != nil {
+			return Document{}, err
+		}
+		return showOnce(view, c), nil
+	}}
 }
 
 // null shows what is not set as null: SDK v1 asks for some of these keys, and the

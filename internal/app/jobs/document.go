@@ -10,6 +10,7 @@ import (
 
 	"github.com/ebb-compute/ebb/internal/core/access"
 	"github.com/ebb-compute/ebb/internal/core/armid"
+	"github.com/ebb-compute/ebb/internal/core/pool"
 	"github.com/ebb-compute/ebb/internal/core/queue"
 	"github.com/ebb-compute/ebb/internal/core/row"
 	"github.com/ebb-compute/ebb/internal/fault"
@@ -104,6 +105,15 @@ type Job struct {
 	Cancel   bool   // its end was asked for
 	Why      string // why it was
 	ID       string // of its document
+	Version  Version
+}
+
+// Version is equal (==) for two reads of one run only if nothing of it changed
+// between them. It is zero for one that was just made.
+type Version struct {
+	rev   int64
+	mark  pool.RunMark
+	ended *queue.Status
 }
 
 // State is the status to show: a run that was asked to end says so until it has.
@@ -136,15 +146,41 @@ type found struct {
 	ended *queue.Status // read along with it, of a run that is not live; nil: it was not
 }
 
-func (s *Service) find(ctx context.Context, id, name string) (found, error) {
-	rec, err := s.Store.Get(ctx, row.Key{Kind: row.Job, ID: id})
-	if errors.Is(err, fault.NotFound) {
-		return found{}, fault.Coded(fault.NotFound, "RunNotFound", name, "The run %q was not found.", name)
+// recall is unpack for those who only look: it remembers what it read before.
+func (s *Service) recall(rec row.Record) (*found, error) {
+	id := rec.Row.Key().ID
+	if f, ok := s.known.Get(id, rec.Rev); ok {
+		return f, nil
 	}
+	f, err := unpack(rec)
 	if err != nil {
-		return found{}, fmt.Errorf("read run %s: %w", name, err)
+		return nil, err
+	}
+	s.remember(&f)
+	return &f, nil
+}
+
+func (s *Service) remember(f *found) {
+	s.known.Put(f.doc.ID, f.rev, f, len(f.doc.Body))
+}
+
+func (s *Service) find(ctx context.Context, id, name string) (found, error) {
+	rec, err := s.read(ctx, id, name)
+	if err != nil {
+		return found{}, err
 	}
 	return unpack(rec)
+}
+
+func (s *Service) read(ctx context.Context, id, name string) (row.Record, error) {
+	rec, err := s.Store.Get(ctx, row.Key{Kind: row.Job, ID: id})
+	if errors.Is(err, fault.NotFound) {
+		return row.Record{}, fault.Coded(fault.NotFound, "RunNotFound", name, "The run %q was not found.", name)
+	}
+	if err != nil {
+		return row.Record{}, fmt.Errorf("read run %s: %w", name, err)
+	}
+	return rec, nil
 }
 
 func unpack(rec row.Record) (found, error) {
@@ -161,6 +197,7 @@ func unpack(rec row.Record) (found, error) {
 func (s *Service) job(ctx context.Context, f found) (*Job, error) {
 	j := &Job{Body: f.body, Created: f.doc.Created, Modified: f.doc.Modified, ID: f.doc.ID}
 	view := s.Store.View()
+	j.Version = Version{f.rev, view.RunMark(f.body.Run), f.ended}
 	status, live := view.RunStatus(f.body.Run)
 	switch {
 	case live:
@@ -172,6 +209,7 @@ func (s *Service) job(ctx context.Context, f found) (*Job, error) {
 			return nil, fmt.Errorf("read the status of run %s: %w", f.body.Name, err)
 		}
 		status = rec.Row.(queue.Status)
+		j.Version.ended = &status
 	}
 	j.Status = status
 	switch {
@@ -185,6 +223,7 @@ func (s *Service) job(ctx context.Context, f found) (*Job, error) {
 				return nil, fmt.Errorf("read run %s: %w", f.body.Name, err)
 			}
 			run = rec.Row.(queue.Run)
+			j.Version.ended = &status // like no other: the mark does not tell of it
 		}
 		j.Cancel, j.Why = run.Cancel, run.CancelWhy
 	}
@@ -193,11 +232,15 @@ func (s *Service) job(ctx context.Context, f found) (*Job, error) {
 
 // Get returns one run of a workspace, by its run id.
 func (s *Service) Get(ctx context.Context, _ access.Principal, w Workspace, name string) (*Job, error) {
-	f, err := s.find(ctx, docID(w, name), name)
+	rec, err := s.read(ctx, docID(w, name), name)
 	if err != nil {
 		return nil, err
 	}
-	return s.job(ctx, f)
+	f, err := s.recall(rec)
+	if err != nil {
+		return nil, err
+	}
+	return s.job(ctx, *f)
 }
 
 // State returns the status of a run by its guid.
@@ -248,12 +291,15 @@ func (s *Service) edit(ctx context.Context, p access.Principal, w Workspace, nam
 			more = append(more, row.Update(f.doc, f.rev))
 		}
 		more = append(more, s.event(p, armid.Key(f.body.Workspace)+"/jobs/"+strings.ToLower(name), what, ""))
-		_, err = s.Store.Commit(ctx, more...)
+		rev, err := s.Store.Commit(ctx, more...)
 		if again(err, try) {
 			continue
 		}
 		if err != nil {
 			return nil, fmt.Errorf("%s run %s: %w", what, name, err)
+		}
+		if string(before) != string(after) {
+			f.rev = rev
 		}
 		return s.job(ctx, f)
 	}

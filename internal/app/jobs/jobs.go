@@ -21,6 +21,7 @@ import (
 
 	"github.com/ebb-compute/ebb/internal/core/access"
 	"github.com/ebb-compute/ebb/internal/core/armid"
+	"github.com/ebb-compute/ebb/internal/core/memo"
 	"github.com/ebb-compute/ebb/internal/core/pool"
 	"github.com/ebb-compute/ebb/internal/core/row"
 	"github.com/ebb-compute/ebb/internal/fault"
@@ -45,6 +46,7 @@ type Service struct {
 	numbers numbers
 	arrival arrival
 	turns   turns
+	known   memo.Map[string, int64, *found] // by id and revision of the document
 }
 
 // tries is how often a write is made again when somebody else was first.

@@ -146,14 +146,17 @@ func (s *Service) runs(wants func(*Body) bool) func(context.Context, []row.Recor
 		out := make([]*found, len(page))
 		ended := map[string]int{} // index by id
 		for i, r := range page {
-			f, err := unpack(r)
+			f, err := s.recall(r)
 			if err != nil {
 				return nil, err
 			}
 			if !wants(&f.body) {
 				continue
 			}
-			out[i] = &f
+			out[i] = f
+			if f.ended != nil {
+				continue
+			}
 			if _, live := view.RunStatus(f.body.Run); !live {
 				ended[f.body.Run] = i
 			}
@@ -167,7 +170,11 @@ func (s *Service) runs(wants func(*Body) bool) func(context.Context, []row.Recor
 		}
 		for _, r := range statuses.Records {
 			st := r.Row.(queue.Status)
-			out[ended[st.ID]].ended = &st
+			f := *out[ended[st.ID]] // a copy: others may be looking at it
+			f.ended = &st
+			if out[ended[st.ID]] = &f; st.State.Final() {
+				s.remember(&f) // nothing follows
+			}
 			delete(ended, st.ID)
 		}
 		for _, i := range ended {

@@ -219,6 +219,15 @@ type List[T any] struct {
 // Len returns the number of entries.
 func (l List[T]) Len() int { return l.n }
 
+// Mark is equal (==) for two lists only if they are the same list: every change
+// makes another.
+func (l List[T]) Mark() *[]T {
+	if len(l.chunks) == 0 {
+		return nil
+	}
+	return &l.chunks[0]
+}
+
 // All yields the entries in order.
 func (l List[T]) All() iter.Seq[T] {
 	return func(yield func(T) bool) {
