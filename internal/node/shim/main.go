@@ -45,6 +45,7 @@ type attempt struct {
 	machine Machine
 	user    *uids.Lease   // nil: none
 	group   *cgroup.Group // nil: none
+	warden  *os.File      // closed, it kills; nil: none
 	log     *logFile
 	main    int // pid of the user's process
 	events  chan Event
@@ -187,6 +188,10 @@ func (a *attempt) kill() {
 	if childless() {
 		return // reap says so too
 	}
+	if a.dismiss() {
+		a.again = time.After(200 * time.Millisecond) // should it be dead
+		return
+	}
 	if wait := killEvery - time.Since(a.killed); wait > 0 {
 		a.again = time.After(wait)
 		return
@@ -293,6 +298,7 @@ func (a *attempt) release() (oom int) {
 	if a.thread != nil {
 		a.thread.end()
 	}
+	a.dismiss()
 	if a.user != nil {
 		_ = a.user.Close()
 	}

@@ -26,13 +26,16 @@ func (a *attempt) start() error {
 	go func() { entered <- a.enterGroup(t.tid) }()
 	err := a.prepare()
 	if err == nil {
+		err = t.do(a.guard)
+	}
+	if err == nil {
 		err = t.do(a.spec.World.Enter)
 	}
 	if err = errors.Join(<-entered, err); err != nil {
 		return err
 	}
 	// A sweep needs these should we die; after a power cut nobody does.
-	h := held{Users: a.spec.Users}
+	h := held{Users: a.spec.Users, Pipe: inode(a.log.w)}
 	if a.user != nil {
 		h.UID = a.user.UID
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -19,8 +20,9 @@ import (
 const marker = "EBB_ATTEMPT_DIR"
 
 // Sweep ends an attempt whose shim died without a record ([Died]): it kills all
-// that is left of it, found by control group, user and environment, and writes a
-// record that says so (ByNodeLoss). It holds the attempt's lock meanwhile, so a
+// that is left of it, found by control group, user, environment and output, and
+// writes a record that says so (ByNodeLoss). What hides from all of these its warden
+// has killed, if it had one. It holds the attempt's lock meanwhile, so a
 // shim that starts late finds itself shut out. A folder that has a record keeps
 // it; one whose shim lives is an error.
 func Sweep(dir string) (Record, error) {
@@ -46,7 +48,7 @@ func Sweep(dir string) (Record, error) {
 	group := cgroup.Open(s.Groups)
 	group.Close()
 	mine := func() []int {
-		found := append(group.PIDs(), byEnvironment(marker+"="+abs)...)
+		found := slices.Concat(group.PIDs(), byEnvironment(marker+"="+abs), byPipe(s.Pipe))
 		if s.UID != 0 && uids.Of(s.Users, s.UID) == abs {
 			found = append(found, uids.Processes(s.UID)...)
 		}

@@ -49,22 +49,13 @@ func known(abi int) (access, scoped uint64) {
 	return access, scoped
 }
 
-// restrict puts the calling thread, and what it will fork, into a domain of its own.
+// restrict gives the calling thread, and what it will fork, what the world allows.
 func (w World) restrict() error {
 	access, scoped := known(w.Landlock)
-	attr := unix.LandlockRulesetAttr{Handled_access_fs: access, Scoped: scoped}
-	size := unsafe.Offsetof(attr.Quiet_access_fs)
-	if w.Landlock < 6 {
-		size = unsafe.Offsetof(attr.Scoped)
+	ruleset, err := w.ruleset(access, scoped)
+	if err != nil {
+		return err
 	}
-	if w.Landlock < 4 {
-		size = unsafe.Offsetof(attr.Handled_access_net)
-	}
-	fd, _, errno := unix.Syscall(unix.SYS_LANDLOCK_CREATE_RULESET, uintptr(unsafe.Pointer(&attr)), size, 0)
-	if errno != 0 {
-		return fmt.Errorf("make Landlock rules: %w", errno)
-	}
-	ruleset := int(fd)
 	defer unix.Close(ruleset)
 	for _, p := range w.Read {
 		for _, q := range around(p, w.Hide) {
@@ -83,6 +74,28 @@ func (w World) restrict() error {
 			return err
 		}
 	}
+	return enter(ruleset)
+}
+
+// ruleset makes rules by which nothing is allowed yet of what they handle.
+func (w World) ruleset(access, scoped uint64) (int, error) {
+	attr := unix.LandlockRulesetAttr{Handled_access_fs: access, Scoped: scoped}
+	size := unsafe.Offsetof(attr.Quiet_access_fs)
+	if w.Landlock < 6 {
+		size = unsafe.Offsetof(attr.Scoped)
+	}
+	if w.Landlock < 4 {
+		size = unsafe.Offsetof(attr.Handled_access_net)
+	}
+	fd, _, errno := unix.Syscall(unix.SYS_LANDLOCK_CREATE_RULESET, uintptr(unsafe.Pointer(&attr)), size, 0)
+	if errno != 0 {
+		return -1, fmt.Errorf("make Landlock rules: %w", errno)
+	}
+	return int(fd), nil
+}
+
+// enter puts the calling thread, and what it will fork, into a domain of its own.
+func enter(ruleset int) error {
 	if _, _, errno := unix.Syscall(unix.SYS_LANDLOCK_RESTRICT_SELF, uintptr(ruleset), 0, 0); errno != 0 {
 		return fmt.Errorf("enter Landlock domain: %w", errno)
 	}
