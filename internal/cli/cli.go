@@ -369,6 +369,16 @@ func (a *app) waiting(error) {
 	}
 }
 
+// with runs do with a client.
+func (a *app) with(cmd *cobra.Command, do func(ctx context.Context, c *client.Client) error) error {
+	c, err := a.connect()
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	return do(cmd.Context(), c)
+}
+
 // nameArg takes a resource's name from --name or the one argument.
 func nameArg(cmd *cobra.Command, flag string, args []string) (string, error) {
 	switch {
@@ -393,14 +403,11 @@ func (a *app) onNamed(cmd *cobra.Command, flag string, args []string, do named,
 	if err != nil {
 		return err
 	}
-	c, err := a.connect()
-	if err != nil {
+	return a.with(cmd, func(ctx context.Context, c *client.Client) error {
+		err := do(ctx, c, name)
+		if client.IsNotFound(err) {
+			return gone(ctx, c, name, err)
+		}
 		return err
-	}
-	defer c.Close()
-	ctx := cmd.Context()
-	if err = do(ctx, c, name); client.IsNotFound(err) {
-		return gone(ctx, c, name, err)
-	}
-	return err
+	})
 }

@@ -169,12 +169,8 @@ func (a *app) createCompute(cmd *cobra.Command, f *computeFlags, args []string) 
 	defer c.Close()
 	ctx := cmd.Context()
 	base := spec.Base()
-	if base.Location == "" {
-		ws, err := c.Workspace(ctx)
-		if err != nil {
-			return fmt.Errorf("look up the workspace: %w", err)
-		}
-		base.Location = ws.Location
+	if base.Location, err = regionOf(ctx, c, base.Location); err != nil {
+		return err
 	}
 	want, err := spec.Document(c.File())
 	if err != nil {

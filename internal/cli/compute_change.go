@@ -106,11 +106,7 @@ func (f *computeFlags) change(flags *pflag.FlagSet) (computeChange, error) {
 	}
 	var err error
 	if doc.Has("identity") {
-		ids := make([]string, len(s.Identity.UserAssigned))
-		for i, id := range s.Identity.UserAssigned {
-			ids[i] = string(id)
-		}
-		ch.identity, err = azml.Identity(s.Identity.Type, ids)
+		ch.identity, err = s.Identity.ARM()
 	}
 	return ch, err
 }

@@ -142,19 +142,16 @@ func (f *v1Flags) cluster(ctx context.Context, c *client.Client) (want client.Co
 	if aml.Subnet, err = f.network(c.File()); err != nil {
 		return want, err
 	}
-	if aml.User, err = f.admin(); err != nil {
-		return want, err
+	who := client.UserAccount{Name: f.user, Key: f.key, Password: f.password}
+	if aml.User, err = azml.Administrator(who, ".", "--admin-user-ssh-key", "--admin-user-password"); err != nil {
+		return want, usageError{err}
 	}
 	tags, err := pairs("--tags", f.tags)
 	if err != nil {
 		return want, err
 	}
-	if f.location == "" {
-		ws, err := c.Workspace(ctx)
-		if err != nil {
-			return want, fmt.Errorf("look up the workspace: %w", err)
-		}
-		f.location = ws.Location
+	if f.location, err = regionOf(ctx, c, f.location); err != nil {
+		return want, err
 	}
 	want = client.Compute{Location: f.location, Tags: tags, Properties: client.ComputeProperties{
 		ComputeType: "AmlCompute", ComputeLocation: f.location, Description: f.description, Properties: aml}}
@@ -183,20 +180,6 @@ func (f *v1Flags) network(file client.File) (*client.Ref, error) {
 		group = file.ResourceGroup
 	}
 	return azml.Subnet(file, group, f.vnet, f.subnet), nil
-}
-
-func (f *v1Flags) admin() (*client.UserAccount, error) {
-	if f.user == "" && f.key == "" && f.password == "" {
-		return nil, nil
-	}
-	if f.user == "" || f.key == "" && f.password == "" {
-		return nil, usagef("SSH needs --admin-username, and --admin-user-ssh-key or --admin-user-password")
-	}
-	key, err := azml.PublicKey(f.key, ".")
-	if err != nil {
-		return nil, usagef("--admin-user-ssh-key is neither a public key nor a file that can be read: %w", err)
-	}
-	return &client.UserAccount{Name: f.user, Key: key, Password: f.password}, nil
 }
 
 // v1IdentityOf makes ARM's identity of '[system]' or of ids.
@@ -242,12 +225,8 @@ func (a *app) v1CreateInstance() *cobra.Command {
 			return err
 		}
 		return a.with(cmd, func(ctx context.Context, c *client.Client) error {
-			if f.location == "" {
-				ws, err := c.Workspace(ctx)
-				if err != nil {
-					return fmt.Errorf("look up the workspace: %w", err)
-				}
-				f.location = ws.Location
+			if f.location, err = regionOf(ctx, c, f.location); err != nil {
+				return err
 			}
 			a.showing(v1Shape, f.metadata)
 			return a.putCompute(ctx, c, f.name, map[string]any{"location": f.location, "tags": tags, "properties": map[string]any{

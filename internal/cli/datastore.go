@@ -71,16 +71,6 @@ func (a *app) datastoreCreate() *cobra.Command {
 	return cmd
 }
 
-// with runs do with a client.
-func (a *app) with(cmd *cobra.Command, do func(ctx context.Context, c *client.Client) error) error {
-	c, err := a.connect()
-	if err != nil {
-		return err
-	}
-	defer c.Close()
-	return do(cmd.Context(), c)
-}
-
 func (a *app) datastoreList() *cobra.Command {
 	var limit int
 	cmd := &cobra.Command{

@@ -92,17 +92,11 @@ func (a *app) sizeList(use, typed string) *cobra.Command {
 		Example: "  " + typed + "\n  " + typed + " --location westeurope --query '[?gpus>`0`].name' -o tsv",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return a.inRegion(cmd.Context(), location, func(ctx context.Context, c *client.Client, region string) error {
-				sizes, err := client.Collect(c.Sizes(ctx, region))
-				if err != nil {
-					return err
-				}
-				shapes := make([]object, len(sizes))
-				for i, s := range sizes {
-					shapes[i] = object{{"name", s.Name}, {"family", s.Family}, {"v_cp_us", s.VCPUs}, {"memory_gb", s.MemoryGB},
+			return a.inRegion(cmd, location, func(ctx context.Context, c *client.Client, region string) error {
+				return printAll(a, c.Sizes(ctx, region), 0, func(s client.Size) object {
+					return object{{"name", s.Name}, {"family", s.Family}, {"v_cp_us", s.VCPUs}, {"memory_gb", s.MemoryGB},
 						{"gpus", s.GPUs}, {"low_priority_capable", s.LowPriority}}
-				}
-				return a.printList(shapes, []column{col("NAME", "name"), col("VCPUS", "v_cp_us"), col("MEMORY GB", "memory_gb"), col("GPUS", "gpus"),
+				}, []column{col("NAME", "name"), col("VCPUS", "v_cp_us"), col("MEMORY GB", "memory_gb"), col("GPUS", "gpus"),
 					col("LOW PRIORITY", "low_priority_capable"), col("FAMILY", "family")}, "This region has no sizes.")
 			})
 		},
@@ -122,18 +116,14 @@ func (a *app) usageOf(use, typed string) *cobra.Command {
 		Example: "  " + typed + "\n  " + typed + " --all --location westeurope -o json",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return a.inRegion(cmd.Context(), location, func(ctx context.Context, c *client.Client, region string) error {
-				shapes := []object{}
-				for u, err := range c.Usages(ctx, region) {
-					if err != nil {
-						return err
+			return a.inRegion(cmd, location, func(ctx context.Context, c *client.Client, region string) error {
+				return printAll(a, c.Usages(ctx, region), 0, func(u client.Usage) object {
+					if !everything && a.output == "table" && u.Current == 0 {
+						return nil
 					}
-					if everything || a.output != "table" || u.Current != 0 {
-						shapes = append(shapes, object{{"id", u.ID}, {"name", object{{"value", u.Name.Value}, {"localized_value", u.Name.Localized}}},
-							{"type", u.Type}, {"unit", u.Unit}, {"current_value", u.Current}, {"limit", u.Limit}})
-					}
-				}
-				return a.printList(shapes, usageColumns, "Nothing is in use. --all shows every quota.")
+					return object{{"id", u.ID}, {"name", object{{"value", u.Name.Value}, {"localized_value", u.Name.Localized}}},
+						{"type", u.Type}, {"unit", u.Unit}, {"current_value", u.Current}, {"limit", u.Limit}}
+				}, usageColumns, "Nothing is in use. --all shows every quota.")
 			})
 		},
 	}
@@ -160,21 +150,27 @@ var usageColumns = []column{
 	col("OF", "type"),
 }
 
-// inRegion runs do with a region: the one named, or the workspace's.
-func (a *app) inRegion(ctx context.Context, location string, do func(context.Context, *client.Client, string) error) error {
-	c, err := a.connect()
+// regionOf is the region that was named, or the workspace's.
+func regionOf(ctx context.Context, c *client.Client, named string) (string, error) {
+	if named != "" {
+		return named, nil
+	}
+	ws, err := c.Workspace(ctx)
 	if err != nil {
-		return err
+		return "", fmt.Errorf("look up the workspace: %w", err)
 	}
-	defer c.Close()
-	if location == "" {
-		ws, err := c.Workspace(ctx)
+	return ws.Location, nil
+}
+
+// inRegion runs do with a region: the one named, or the workspace's.
+func (a *app) inRegion(cmd *cobra.Command, location string, do func(context.Context, *client.Client, string) error) error {
+	return a.with(cmd, func(ctx context.Context, c *client.Client) error {
+		region, err := regionOf(ctx, c, location)
 		if err != nil {
-			return fmt.Errorf("look up the workspace: %w", err)
+			return err
 		}
-		location = ws.Location
-	}
-	return do(ctx, c, location)
+		return do(ctx, c, region)
+	})
 }
 
 func (a *app) pruneCommand() *cobra.Command {

@@ -123,15 +123,11 @@ func (a *app) createWorkspace(ctx context.Context, c *client.Client, w *azml.Wor
 	if len(w.Tags) > 0 {
 		body["tags"] = w.Tags
 	}
-	if w.Identity.Type != "" || len(w.Identity.UserAssigned) > 0 {
-		ids := make([]string, len(w.Identity.UserAssigned))
-		for i, id := range w.Identity.UserAssigned {
-			ids[i] = string(id)
-		}
-		id, err := azml.Identity(w.Identity.Type, ids)
-		if err != nil {
-			return usageError{err}
-		}
+	id, err := w.Identity.ARM()
+	if err != nil {
+		return usageError{err}
+	}
+	if id != nil {
 		body["identity"] = id
 	}
 	all := c.WorkspacesOf(group)

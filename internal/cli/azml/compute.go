@@ -26,10 +26,7 @@ type ComputeBase struct {
 	Description string            `yaml:"description"`
 	Location    string            `yaml:"location"`
 	Tags        map[string]string `yaml:"tags"`
-	Identity    struct {
-		Type         string         `yaml:"type"`
-		UserAssigned []UserIdentity `yaml:"user_assigned_identities"`
-	} `yaml:"identity"`
+	Identity    IdentitySpec      `yaml:"identity"`
 
 	Dir string // what the path of a key is of
 }
@@ -137,7 +134,7 @@ func (s *Compute) ARM(f client.File) (client.Compute, error) {
 	c := client.Compute{Location: s.Location, Tags: s.Tags, Properties: client.ComputeProperties{
 		ComputeType: "AmlCompute", ComputeLocation: s.Location, Description: s.Description, Properties: aml,
 	}}
-	c.Identity, err = s.identity()
+	c.Identity, err = s.Identity.ARM()
 	return c, err
 }
 
@@ -163,17 +160,23 @@ func Subnet(f client.File, group, vnet, subnet string) *client.Ref {
 }
 
 func (s *Compute) user() (*client.UserAccount, error) {
-	if s.SSH.User == "" && s.SSH.Key == "" && s.SSH.Password == "" {
+	return Administrator(client.UserAccount{Name: s.SSH.User, Key: s.SSH.Key, Password: s.SSH.Password}, s.Dir, "--ssh-key-value", "--admin-password")
+}
+
+// Administrator checks whom SSH lets in, and reads the key where it is the path
+// of a file; nil where nothing is said. Errors name the flags.
+func Administrator(who client.UserAccount, dir, keyFlag, passwordFlag string) (*client.UserAccount, error) {
+	if who == (client.UserAccount{}) {
 		return nil, nil
 	}
-	if s.SSH.User == "" || s.SSH.Key == "" && s.SSH.Password == "" {
-		return nil, errors.New("SSH needs --admin-username, and --ssh-key-value or --admin-password")
+	if who.Name == "" || who.Key == "" && who.Password == "" {
+		return nil, fmt.Errorf("SSH needs --admin-username, and %s or %s", keyFlag, passwordFlag)
 	}
-	key, err := PublicKey(s.SSH.Key, s.Dir)
-	if err != nil {
-		return nil, fmt.Errorf("--ssh-key-value is neither a public key nor a file that can be read: %w", err)
+	var err error
+	if who.Key, err = PublicKey(who.Key, dir); err != nil {
+		return nil, fmt.Errorf("%s is neither a public key nor a file that can be read: %w", keyFlag, err)
 	}
-	return &client.UserAccount{Name: s.SSH.User, Key: key, Password: s.SSH.Password}, nil
+	return &who, nil
 }
 
 // PublicKey returns a public key that is given as such, or as the path of a
@@ -189,15 +192,22 @@ func PublicKey(key, dir string) (string, error) {
 	return strings.TrimSpace(string(b)), err
 }
 
-func (s *ComputeBase) identity() (*client.Identity, error) {
-	if s.Identity.Type == "" && len(s.Identity.UserAssigned) == 0 {
+// IdentitySpec is who a compute or a workspace is to others.
+type IdentitySpec struct {
+	Type         string         `yaml:"type"`
+	UserAssigned []UserIdentity `yaml:"user_assigned_identities"`
+}
+
+// ARM makes ARM's identity; nil where nothing is said of one.
+func (s IdentitySpec) ARM() (*client.Identity, error) {
+	if s.Type == "" && len(s.UserAssigned) == 0 {
 		return nil, nil
 	}
-	ids := make([]string, len(s.Identity.UserAssigned))
-	for i, id := range s.Identity.UserAssigned {
+	ids := make([]string, len(s.UserAssigned))
+	for i, id := range s.UserAssigned {
 		ids[i] = string(id)
 	}
-	return Identity(s.Identity.Type, ids)
+	return Identity(s.Type, ids)
 }
 
 // Identity makes ARM's identity from az ml's words.

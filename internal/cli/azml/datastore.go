@@ -98,13 +98,10 @@ type Workspace struct {
 	HBI         *bool             `yaml:"hbi_workspace"`
 	ImageBuild  string            `yaml:"image_build_compute"`
 	Primary     string            `yaml:"primary_user_assigned_identity"`
-	Identity    struct {
-		Type         string         `yaml:"type"`
-		UserAssigned []UserIdentity `yaml:"user_assigned_identities"`
-	} `yaml:"identity"`
-	Key     *struct{} `yaml:"customer_managed_key" no:"keys of one's own are not built"`
-	Network *struct{} `yaml:"managed_network" no:"managed networks are not built"`
-	Hub     string    `yaml:"workspace_hub" no:"hubs are not built"`
+	Identity    IdentitySpec      `yaml:"identity"`
+	Key         *struct{}         `yaml:"customer_managed_key" no:"keys of one's own are not built"`
+	Network     *struct{}         `yaml:"managed_network" no:"managed networks are not built"`
+	Hub         string            `yaml:"workspace_hub" no:"hubs are not built"`
 }
 
 // Properties are the document's, without what is not said.

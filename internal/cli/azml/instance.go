@@ -105,7 +105,7 @@ func (s *ComputeBase) document(properties map[string]any) (any, error) {
 	if len(s.Tags) > 0 {
 		body["tags"] = s.Tags
 	}
-	id, err := s.identity()
+	id, err := s.Identity.ARM()
 	if err == nil && id != nil {
 		body["identity"] = id
 	}
