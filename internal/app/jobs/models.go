@@ -173,7 +173,10 @@ func (s *Service) SearchModels(ctx context.Context, w Workspace, q Search) ([]Lo
 	if err != nil {
 		return nil, "", err
 	}
-	found := []LoggedModel{}
+	first, err := newBest(orders, q.Top, q.After, func(m *LoggedModel, of subject) (value, bool) { return m.value(of) })
+	if err != nil {
+		return nil, "", err
+	}
 	for after := ""; ; {
 		page, err := s.Store.List(ctx, row.Query{Kind: row.Asset, Parent: modelsID(w), Desc: true, After: after})
 		if err != nil {
@@ -185,15 +188,16 @@ func (s *Service) SearchModels(ctx context.Context, w Workspace, q Search) ([]Lo
 				return nil, "", fmt.Errorf("read models: %w", err)
 			}
 			if slices.Contains(q.Experiments, m.ExperimentID) && f.match(m.value) {
-				found = append(found, m)
+				d := r.Row.(row.Document)
+				first.offer(m, d.Sort+" "+d.ID)
 			}
 		}
 		if after = page.Next; after == "" {
 			break
 		}
 	}
-	sortBy(orders, found, func(m *LoggedModel, of subject) (value, bool) { return m.value(of) })
-	return cut(found, q.After, q.Top)
+	list, next := first.page()
+	return list, next, nil
 }
 
 func (m *LoggedModel) value(of subject) (value, bool) {

@@ -149,13 +149,14 @@ func (s *Service) Search(ctx context.Context, w Workspace, q Search) ([]Tracked,
 		return nil, "", err
 	}
 	out := []Tracked{}
+	keep := func(t Tracked, _ *found) { out = append(out, t) }
 	take := func(d *found) (bool, error) {
 		if d == nil {
 			return false, nil
 		}
 		t, ok, err := s.wanted(ctx, *d, f)
 		if ok {
-			out = append(out, t)
+			keep(t, d)
 		}
 		return ok, err
 	}
@@ -166,13 +167,18 @@ func (s *Service) Search(ctx context.Context, w Workspace, q Search) ([]Tracked,
 		next, err := walk(ctx, s.Store, ask, q.Top, read, take)
 		return out, next, err
 	}
+	first, err := newBest(orders, q.Top, q.After, func(t *Tracked, of subject) (value, bool) { return t.value(of) })
+	if err != nil {
+		return nil, "", err
+	}
+	keep = func(t Tracked, d *found) { first.offer(t, d.doc.Sort+" "+d.doc.ID) }
 	for more := true; more; more = ask.After != "" {
 		if ask.After, err = walk(ctx, s.Store, ask, 1000, read, take); err != nil {
 			return nil, "", err
 		}
 	}
-	sortBy(orders, out, func(t *Tracked, of subject) (value, bool) { return t.value(of) })
-	return cut(out, q.After, q.Top)
+	out, next := first.page()
+	return out, next, nil
 }
 
 // wants looks at what a document alone can tell: metrics and statuses are rows of
