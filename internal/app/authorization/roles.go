@@ -26,7 +26,9 @@ type builtin struct {
 
 const learning = "Microsoft.MachineLearningServices/"
 
-// builtins are Azure's own roles around machine learning.
+// builtins are Azure's own roles around machine learning. Their ids are in templates
+// and scripts all over the world, and are those of
+// https://learn.microsoft.com/azure/role-based-access-control/built-in-roles.
 var builtins = []builtin{
 	{"8e3af657-a8ff-443c-a75c-2fe8c4bcb635", "Owner", "Grants full access to manage all resources, including the ability to assign roles in Azure RBAC.", permissions{actions: []string{"*"}}},
 	{"b24988ac-6180-42a0-ab88-20f7382dd24c", "Contributor", "Grants full access to manage all resources, but does not allow you to assign roles in Azure RBAC.",
@@ -59,7 +61,7 @@ var builtins = []builtin{
 	{"7f951dda-4ed3-4680-a7ca-43fe172d538d", "AcrPull", "acr pull", permissions{actions: []string{"Microsoft.ContainerRegistry/registries/pull/read"}}},
 	{"8311e382-0749-4cb8-b61a-304f252e45ec", "AcrPush", "acr push", permissions{actions: []string{"Microsoft.ContainerRegistry/registries/pull/read", "Microsoft.ContainerRegistry/registries/push/write"}}},
 	{"4633458b-17de-408a-b874-0445c86b69e6", "Key Vault Secrets User", "Read secret contents.", permissions{dataActions: []string{"Microsoft.KeyVault/vaults/secrets/getSecret/action", "Microsoft.KeyVault/vaults/secrets/readMetadata/action"}}},
-	{"00482a5a-887f-4fb3-b363-3b70fe8e74e8", "Key Vault Administrator", "Perform all data plane operations on a key vault and all objects in it, including certificates, keys, and secrets.",
+	{"00482a5a-887f-4fb3-b363-3b7fe8e74483", "Key Vault Administrator", "Perform all data plane operations on a key vault and all objects in it, including certificates, keys, and secrets.",
 		permissions{actions: []string{"Microsoft.Authorization/*/read", "Microsoft.KeyVault/vaults/*/read"}, dataActions: []string{"Microsoft.KeyVault/vaults/*"}}},
 	{"4d97b98b-1d4f-4787-a291-c67834d212e7", "Network Contributor", "Lets you manage networks, but not access to them.", permissions{actions: []string{"Microsoft.Authorization/*/read", "Microsoft.Network/*"}}},
 }
