@@ -160,6 +160,7 @@ func (s *server) engine() *local.Engine {
 		Server:          filepath.Join(s.conf.Data, "server.json"),
 		Cache:           filepath.Join(s.conf.Data, "cache"),
 		Readable:        s.conf.Local.Readable,
+		Networks:        s.conf.Local.InputNetworks,
 		EndAttempt:      node.EndAttempt,
 		NvidiaSMI:       s.conf.Local.NvidiaSMI,
 		NoOversubscribe: !s.conf.Local.Oversubscribe,

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io/fs"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -51,6 +52,9 @@ type Local struct {
 	NvidiaSMI string `yaml:"nvidia_smi"`
 	// Readable are further paths that jobs may read, as data sets. Default: none.
 	Readable []string `yaml:"readable"`
+	// InputNetworks are private networks that jobs' inputs by https:// may come
+	// from, as 10.0.0.0/8; public addresses always may. Default: none.
+	InputNetworks []string `yaml:"input_networks"`
 }
 
 // Retention bounds what is kept of jobs that are over. Zero: for ever.
@@ -170,6 +174,11 @@ func (c Config) Validate() error {
 	for _, p := range c.Local.Readable {
 		if !filepath.IsAbs(p) {
 			return fmt.Errorf("local.readable: %q is not an absolute path", p)
+		}
+	}
+	for _, n := range c.Local.InputNetworks {
+		if _, err := netip.ParsePrefix(n); err != nil {
+			return fmt.Errorf("local.input_networks: %q is not a network such as 10.0.0.0/8", n)
 		}
 	}
 	return nil

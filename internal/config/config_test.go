@@ -19,9 +19,14 @@ func TestTheSampleIsTheDefaults(t *testing.T) {
 	}
 	want := config.Default()
 	want.Data = "/data"
-	want.Names, want.Local.Readable = []string{}, []string{}
+	want.Names, want.Local.Readable, want.Local.InputNetworks = []string{}, []string{}, []string{}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("sample loads as\n%+v\nwant the defaults\n%+v", got, want)
+	}
+	bad := want
+	bad.Local.InputNetworks = []string{"10.0.0.0"}
+	if err := bad.Validate(); err == nil || !strings.Contains(err.Error(), "local.input_networks") {
+		t.Errorf("an address for a network: %v", err)
 	}
 	if err := got.Validate(); err != nil {
 		t.Error(err)

@@ -70,7 +70,7 @@ func serve(ctx context.Context, dir string, log *slog.Logger) error {
 	if _, err := os.Stat(filepath.Join(dir, "removing")); err == nil {
 		return errGone
 	}
-	srv := &server{file: cfg.Server, token: cfg.Token, bundle: filepath.Join(dir, "ca.pem")}
+	srv := &server{file: cfg.Server, token: cfg.Token, bundle: filepath.Join(dir, "ca.pem"), web: web{networks: prefixes(cfg.Networks...)}}
 	_, _, _, _ = srv.target() // writes the bundle, if the server has one
 	ca := srv.bundle
 	if _, err := os.Stat(ca); err != nil {

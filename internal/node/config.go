@@ -19,6 +19,7 @@ type Config struct {
 	Server       string     `json:"server"`             // path of the file that says where the server is (Server)
 	Cache        string     `json:"cache"`              // folder shared by the machine's nodes: envs/, snapshots/
 	Readable     []string   `json:"readable,omitempty"` // further paths that jobs may read, as data sets
+	Networks     []string   `json:"networks,omitempty"` // private ones that inputs by https:// may come from, as "10.0.0.0/8"
 	Size         fleet.Size `json:"size"`
 	LowPriority  bool       `json:"lowPriority,omitempty"`
 	GPUs         []string   `json:"gpus,omitempty"`     // UUIDs of those that are this node's alone

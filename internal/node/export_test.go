@@ -2,7 +2,9 @@ package node
 
 import (
 	"context"
+	"crypto/x509"
 	"log/slog"
+	"net/netip"
 	"os"
 	"path/filepath"
 
@@ -107,3 +109,12 @@ func FetchInputs(ctx context.Context, file, cache, dir string, o nodeproto.Order
 	s := &server{file: file, token: "secret"}
 	return s.fetchInputs(ctx, cache, dir, o, func(error) {})
 }
+
+// FetchPublic lays out the inputs of an order that lie at public addresses.
+func FetchPublic(ctx context.Context, dir string, roots *x509.CertPool, o nodeproto.Order, networks ...string) error {
+	s := &server{web: web{networks: prefixes(networks...), roots: roots}}
+	return s.fetchInputs(ctx, "", dir, o, func(error) {})
+}
+
+// Public reports whether an address is one that nodes read from.
+func Public(ip netip.Addr) bool { return (&web{}).allows(ip) }

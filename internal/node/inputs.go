@@ -42,11 +42,19 @@ func (s *server) fetchInputs(ctx context.Context, cache, dir string, o nodeproto
 			continue
 		}
 		to := filepath.Join(dir, runner.InputFolder(in), in.Name)
+		tries := 0
 		err := persist(ctx, say, func() error {
 			if err := os.RemoveAll(to); err != nil { // of a try that was cut short
 				return err
 			}
-			return final(in, s.fetchInput(ctx, cache, to, o, in))
+			if in.Public == "" {
+				return final(in, s.fetchInput(ctx, cache, to, o, in))
+			}
+			err := s.web.fetch(ctx, to, in)
+			if tries++; err != nil && tries == webTries && ctx.Err() == nil { // it may be away for ever, unlike our server
+				err = &codeError{err.Error()}
+			}
+			return final(in, err)
 		})
 		if r := (*refusal)(nil); errors.As(err, &r) {
 			return fault.Coded(fault.Invalid, "UserError", in.Name, "%s", wordsOf(r))

@@ -43,6 +43,7 @@ func (r *refusal) Error() string {
 type server struct {
 	file   string // path of server.json
 	token  string
+	web    web    // for inputs that lie elsewhere
 	bundle string // where a copy of the server's CA bundle is kept for jobs; empty: nowhere
 
 	mu    sync.Mutex

@@ -27,11 +27,16 @@ func (s JobServices) locate(r *http.Request, ws jobs.Workspace, in *jobs.Submiss
 		if err != nil {
 			return named(err, "properties.inputs."+f.Name+".uri", "input", f.Name)
 		}
-		at, err := s.Assets.Locate(r.Context(), place, uri)
+		at, err := s.Assets.Source(r.Context(), place, uri)
+		if err == nil && at.Public != "" {
+			err = readable(f, at.Public)
+		}
 		if err != nil {
 			return named(err, "properties.inputs."+f.Name+".uri", "input", f.Name)
 		}
-		f.Key = at.Key()
+		if at.Public == "" {
+			f.Key = at.Key()
+		}
 	}
 	for i := range in.Outputs {
 		f := &in.Outputs[i]
@@ -49,6 +54,19 @@ func (s JobServices) locate(r *http.Request, ws jobs.Workspace, in *jobs.Submiss
 		f.Key = at.Key()
 	}
 	return s.free(r, ws, in)
+}
+
+// readable lets a node read an input from its address, if it is a file that the job
+// does not write to.
+func readable(f *queue.Input, address string) error {
+	switch {
+	case !queue.OneFile(f.Type):
+		return fault.New(fault.Unsupported, "", "At %.300q lies one file, if any: what is not in this workspace's storage account can be read by the type uri_file, not %s. Upload a folder, and name it by its datastore's path.", address, f.Type)
+	case f.Mode == queue.ReadWriteMount:
+		return fault.New(fault.Unsupported, "", "Nothing can be written to %.300q: the modes of an input at a public address are %s, %s and %s.", address, queue.ReadOnlyMount, queue.Download, queue.Direct)
+	}
+	f.Public = address
+	return nil
 }
 
 // ofOutput is the address of another job's named output, or of what lies below.

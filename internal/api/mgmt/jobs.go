@@ -38,6 +38,7 @@ type JobAssets interface {
 	Environment(ctx context.Context, w assets.Place, name, version string) (map[string]any, error)
 	CodeOf(ctx context.Context, w assets.Place, id string) (snapshot string, err error)
 	Locate(ctx context.Context, w assets.Place, uri string) (assets.Location, error)
+	Source(ctx context.Context, w assets.Place, uri string) (assets.Location, error)
 	Get(ctx context.Context, w assets.Place, c assets.Collection, name, version string) (assets.Asset, error)
 }
 

@@ -88,6 +88,9 @@ func (s *server) leaves(ctx context.Context, in queue.Input) ([]leaf, nodeproto.
 	bad := func(format string, args ...any) error {
 		return fault.Coded(fault.Invalid, "UserError", in.Name, "The input %q (%s) cannot be read: %s.", in.Name, in.URI, fmt.Sprintf(format, args...))
 	}
+	if in.Public != "" {
+		return nil, nodeproto.Content{}, bad("nodes of this one's version do not read public addresses; upgrade its agent")
+	}
 	blobs, err := s.Blobs.Below(ctx, in.Key)
 	if err != nil {
 		return nil, nodeproto.Content{}, err

@@ -17,6 +17,7 @@ type Location struct {
 	Container string
 	Path      string // with slashes, none at its ends; empty: the whole container
 	Folder    bool   // it was written with a slash at its end
+	Public    string // an https address that is not this workspace's; then the rest is empty
 }
 
 // Key is the location's key, or the prefix of those below it.
@@ -25,13 +26,24 @@ func (l Location) Key() string { return l.Container + "/" + l.Path }
 // maxHops bounds how often an asset may lead to another address.
 const maxHops = 4
 
+// Source is [Service.Locate] of what a job is to read, which may also lie at a
+// public https address.
+func (s *Service) Source(ctx context.Context, w Place, uri string) (Location, error) {
+	return s.locate(ctx, w, uri, maxHops)
+}
+
 // Locate finds where the bytes are that an address names: a datastore's path
 // (azureml://datastores/…, long or short), an asset (an id, azureml:name:version,
 // azureml:name@latest; data and models), the files of a run
 // (azureml://jobs/…/outputs/artifacts/paths/…), or a blob's https:// address. What
 // lies in a storage account that is not this workspace's is refused by name.
 func (s *Service) Locate(ctx context.Context, w Place, uri string) (Location, error) {
-	return s.locate(ctx, w, uri, maxHops)
+	at, err := s.locate(ctx, w, uri, maxHops)
+	if err == nil && at.Public != "" {
+		u, _ := url.Parse(at.Public)
+		return Location{}, foreign(u.Host, uri)
+	}
+	return at, err
 }
 
 func badAddress(uri, why string) error {
@@ -140,7 +152,7 @@ func sameWorkspace(w Place, prefix []string, uri string) error {
 			return Registry(uri)
 		}
 		if want != nil && segment(want, prefix[i+1]) < 0 {
-			return fault.Coded(fault.Invalid, "InvalidAddress", uri, "The address %.300q is of another workspace, whose files and assets this one does not read: its %s is %q. Bring what is needed over (download it there, and upload it here).", uri, prefix[i], prefix[i+1])
+			return fault.Coded(fault.Invalid, "InvalidAddress", uri, "The address %.300q is of another workspace, whose files and assets this one does not read: its %s is %q. Bring what is needed over (download it there, and upload it here).", uri, strings.TrimSuffix(strings.ToLower(prefix[i]), "s"), prefix[i+1])
 		}
 	}
 	return nil
@@ -244,12 +256,15 @@ func locateURL(w Place, uri string) (Location, error) {
 		name = u.User.Username()
 	}
 	account, _, _ := strings.Cut(strings.ToLower(name), ".")
+	if account != mine && strings.EqualFold(u.Scheme, "https") {
+		return Location{Public: uri}, nil
+	}
 	if account != mine || words[0] == "" {
-		return Location{}, foreign(account, uri)
+		return Location{}, foreign(name, uri)
 	}
 	return within(words[0], strings.Join(words[1:], "/"), w, uri)
 }
 
-func foreign(account, uri string) error {
-	return fault.Coded(fault.Unsupported, "NotImplemented", uri, "The address %.300q lies in the storage account %.60q, which is not this workspace's. Reading other accounts is not part of Ebb yet.", uri, account)
+func foreign(host, uri string) error {
+	return fault.Coded(fault.Unsupported, "NotImplemented", uri, "The address %.300q lies at %.100q, not in this workspace's storage account. What works are datastore paths (azureml://datastores/workspaceblobstore/paths/…), and public https addresses of single files as inputs of jobs.", uri, host)
 }

@@ -405,6 +405,10 @@ func TestLocate(t *testing.T) {
 			t.Errorf("Locate(%s) = %q of %s, %v; want %q", uri, text, got.Account, err, want)
 		}
 	}
+	// What a job reads may also lie where anybody may read it; nothing else may.
+	if at, err := s.Source(t.Context(), place, "https://theirs.blob.core.windows.net/c/x.csv?sig=1"); err != nil || at != (assets.Location{Public: "https://theirs.blob.core.windows.net/c/x.csv?sig=1"}) {
+		t.Errorf("Source of a public address: %+v, %v", at, err)
+	}
 	for uri, says := range map[string]string{
 		"azureml://datastores/nope/paths/x": "nope",
 		short + "a/../../b":                 "relative",

@@ -93,7 +93,7 @@ func FromCommandJob(raw json.RawMessage) (in Submission, environmentID string, e
 // roundabout is what to do instead of a job of another type.
 var roundabout = map[string]string{
 	"sweep":    "Submit a command job for each set of values, in a loop.",
-	"pipeline": "Submit the steps as command jobs, each after the one whose outputs it reads (azureml://datastores/workspaceblobstore/paths/azureml/JOB/OUTPUT/).",
+	"pipeline": "Submit the steps as command jobs, each after the one whose outputs it reads (azureml://jobs/JOB/outputs/OUTPUT).",
 	"automl":   "Submit a command job whose script calls the training library.",
 	"spark":    "Submit a command job whose script starts Spark itself.",
 }

@@ -68,7 +68,7 @@ func (in *Submission) hash() string {
 	work.Target = strings.ToLower(work.Target)
 	work.Inputs = slices.Clone(work.Inputs)
 	for i := range work.Inputs {
-		work.Inputs[i].Key = "" // follows from the address
+		work.Inputs[i].Key, work.Inputs[i].Public = "", "" // follow from the address
 	}
 	if len(work.Variables) == 0 {
 		work.Variables = nil // what is shown as {} was perhaps not sent at all

@@ -69,6 +69,9 @@ type Input struct {
 	URI  string `json:"uri"`  // as the user wrote it
 	Mode Mode   `json:"mode"`
 	Key  string `json:"key,omitempty"` // of the blob, or of those below it: "container/path"
+	// Public is the https address of one file that anybody may read; the node does,
+	// and then there is no Key.
+	Public string `json:"public,omitempty"`
 }
 
 // Output is data that a job leaves.

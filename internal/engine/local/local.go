@@ -43,6 +43,9 @@ type Engine struct {
 	Cache  string // folder that the machine's nodes share
 	// Readable are further paths that jobs on the nodes may read; default: none.
 	Readable []string
+	// Networks are private ones that inputs of jobs may come from by https://;
+	// default: none.
+	Networks []string
 	// EndAttempt makes whatever runs in an attempt's folder go and returns when
 	// that is proved: node/shim's, which this room may not import. Required.
 	EndAttempt func(ctx context.Context, dir string) error
@@ -71,6 +74,7 @@ type record struct {
 	Server       string     `json:"server"`
 	Cache        string     `json:"cache"`
 	Readable     []string   `json:"readable,omitempty"`
+	Networks     []string   `json:"networks,omitempty"`
 	Size         fleet.Size `json:"size"`
 	LowPriority  bool       `json:"lowPriority,omitempty"`
 	GPUs         []string   `json:"gpus,omitempty"`
@@ -147,7 +151,7 @@ func (e *Engine) makeFolder(ctx context.Context, spec engine.Spec) error {
 	}
 	r := record{
 		Node: spec.Node, Cluster: spec.Cluster, Installation: spec.Installation, Token: spec.Token,
-		Server: e.Server, Cache: e.Cache, Readable: e.Readable, Size: spec.Size, LowPriority: spec.LowPriority,
+		Server: e.Server, Cache: e.Cache, Readable: e.Readable, Networks: e.Networks, Size: spec.Size, LowPriority: spec.LowPriority,
 		Boot: bootID(), Launched: sinceBoot(),
 	}
 	if err := e.room(ctx, spec, &r); err != nil {

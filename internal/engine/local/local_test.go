@@ -149,6 +149,7 @@ func kill(t *testing.T, e *local.Engine, node string) {
 func nodeJSON(t *testing.T, e *local.Engine, node string) (v struct {
 	Node, Token, Server, Cache string
 	GPUs, Warnings, Readable   []string
+	Networks                   []string
 }) {
 	t.Helper()
 	path := filepath.Join(e.Dir, node, "node.json")
@@ -168,11 +169,14 @@ func nodeJSON(t *testing.T, e *local.Engine, node string) (v struct {
 func TestAgentIsToldWhatItNeeds(t *testing.T) {
 	t.Parallel()
 	e, _ := open(t)
-	e.Readable = []string{"/data"}
+	e.Readable, e.Networks = []string{"/data"}, []string{"10.0.0.0/8"}
 	if err := e.Launch(t.Context(), enginetest.Spec("a-0")); err != nil {
 		t.Fatal(err)
 	}
 	got := nodeJSON(t, e, "a-0")
+	if len(got.Networks) != 1 || got.Networks[0] != "10.0.0.0/8" {
+		t.Errorf("node.json lets inputs come from %q, want 10.0.0.0/8", got.Networks)
+	}
 	if len(got.Readable) != 1 || got.Readable[0] != "/data" {
 		t.Errorf("node.json lets jobs read %q, want /data", got.Readable)
 	}
