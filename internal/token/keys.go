@@ -47,7 +47,8 @@ type Keys struct {
 	ed       ed25519.PrivateKey
 	edSigner jose.Signer
 	accounts []byte // what the keys of storage accounts are derived from
-	seen     cache
+	seen     cache[Claims]
+	grants   cache[grant]
 }
 
 type rsaKey struct {
