@@ -45,6 +45,10 @@ func api(t *testing.T) []line {
 	}
 	each(t, manyJobs, queue)
 	t.Logf("%d clusters and %d jobs were made in %v", manyClusters, manyJobs, time.Since(begun))
+	table := []line{{
+		fmt.Sprintf("server memory, %d clusters and %d waiting jobs", manyClusters, manyJobs),
+		fmt.Sprintf("%.0f MB", float64(testkit.Memory(s.PID()))/1e6), "-", "-", "≤ 1 GiB",
+	}}
 
 	get := func(path string) func() error {
 		return func() error { _, err := c.Do(t.Context(), http.MethodGet, path, nil, nil); return err }
@@ -52,7 +56,6 @@ func api(t *testing.T) []line {
 	anyCluster := func() error { return get(fmt.Sprintf("%s/computes/many-%d", ws, rand.IntN(manyClusters)))() }
 	anyJob := func() error { return get(fmt.Sprintf("%s/jobs/wait-%d", ws, rand.IntN(manyJobs)))() }
 	least := reads(t, get("/ebb/v1/admin/health"))
-	var table []line
 	for _, what := range []struct {
 		name string
 		call func() error
@@ -60,11 +63,13 @@ func api(t *testing.T) []line {
 		{"GET of a cluster", anyCluster}, {"GET of a job", anyJob},
 		{"list of clusters, first page", get(ws + "/computes")}, {"list of jobs, first page", get(ws + "/jobs")},
 	} {
+		before, _ := times(t, s.PID())
 		took := reads(t, what.call)
+		after, _ := times(t, s.PID())
 		table = append(table, line{
 			fmt.Sprintf("%s, p50 / p99 of 4 callers", what.name), ms(median(took)) + " / " + ms(at(took, 0.99)),
 			"a read of one row " + ms(median(least)), ratio(median(took), median(least)), "",
-		})
+		}, line{"  server's CPU time of one", ms((after - before) / time.Duration(len(took))), "-", "-", ""})
 	}
 	write := func() error {
 		_, err := c.Do(t.Context(), http.MethodPatch, fmt.Sprintf("%s/computes/many-%d", ws, rand.IntN(manyClusters)),

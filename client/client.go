@@ -82,7 +82,7 @@ func New(f File, o Options) (*Client, error) {
 			// hangs is told from one that waits.
 			ResponseHeaderTimeout: 90 * time.Second,
 			IdleConnTimeout:       90 * time.Second,
-			MaxIdleConnsPerHost:   8,
+			MaxIdleConnsPerHost:   64, // a call that finds none idle costs a handshake
 		},
 		// A redirect would carry the token to wherever it points.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
