@@ -301,16 +301,14 @@ func (m *Machine) seen(now time.Time) []pool.Event {
 	return out
 }
 
-// speaks notes whether an agent speaks for a node.
+// speaks notes whether an agent speaks for a node. Where none does any more less can
+// be done, and nothing new: core/pool need not look for that.
 func (m *Machine) speaks(node string, s *session) {
 	m.nodes[node].session = s
 	if s == nil {
 		m.absent[node] = true
 	} else {
 		delete(m.absent, node)
-	}
-	if n, ok := m.view.Node(node); ok {
-		m.dirt.Touch(n.Cluster)
 	}
 }
 

@@ -128,8 +128,10 @@ func (h *history) happen() {
 		for _, n := range nodes {
 			if h.rnd.IntN(2) == 0 {
 				h.facts.Away = maps.Clone(h.facts.Away)
-				h.facts.Away[n.ID] = !h.facts.Away[n.ID]
-				h.dirt.Touch(c.ID)
+				// Whose agent goes makes nothing possible that was not; who comes is heard.
+				if h.facts.Away[n.ID] = !h.facts.Away[n.ID]; !h.facts.Away[n.ID] {
+					h.facts.Seen = append(h.facts.Seen, pool.Event{Kind: pool.Heard, Node: n.ID})
+				}
 			}
 		}
 	case 6:
