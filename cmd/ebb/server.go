@@ -22,6 +22,7 @@ import (
 	"github.com/ebb-compute/ebb/internal/api/nodes"
 	"github.com/ebb-compute/ebb/internal/api/schema"
 	"github.com/ebb-compute/ebb/internal/api/storage"
+	"github.com/ebb-compute/ebb/internal/api/studio"
 	"github.com/ebb-compute/ebb/internal/app/accounts"
 	"github.com/ebb-compute/ebb/internal/app/assets"
 	"github.com/ebb-compute/ebb/internal/app/authorization"
@@ -205,6 +206,7 @@ func (s *server) handler(ctx context.Context, url string) (http.Handler, error) 
 	mgmt.RegisterDeployments(rt, s.deployments)
 	files := data.Store{Blobs: s.blobs}
 	data.Register(rt, data.Services{Jobs: s.jobs, Assets: s.assets, Blobs: files, Keys: s.keys, Now: s.clock.Now})
+	studio.Register(rt)
 	broker := &exec.Broker{}
 	exec.Register(rt, exec.Services{Jobs: s.jobs, View: s.store.View, VerifyNode: s.keys.VerifyNode, Broker: broker})
 	agents := nodes.Services{
