@@ -107,7 +107,7 @@ func open(ctx context.Context, conf config.Config, log *slog.Logger) (_ *server,
 		return nil, err
 	}
 	s.loop = &control.Loop{
-		Store: s.store, Engine: s.engine(), Now: s.clock.Now, Term: s.store.Term(), Log: log,
+		Store: s.store, Engine: s.engine(), Now: s.clock.Now, Term: s.store.Term(), Epoch: s.store.Epoch(), Log: log,
 		Installation: s.seed.TenantID,
 		Token: func(node string) string {
 			t, err := s.keys.SignNode(node)
@@ -117,7 +117,23 @@ func open(ctx context.Context, conf config.Config, log *slog.Logger) (_ *server,
 			return t
 		},
 	}
+	if s.loop.Restored, err = s.restored(ctx); err != nil {
+		return nil, err
+	}
 	return s, nil
+}
+
+// restored reports whether the state was restored and nobody has held it yet
+// against what the engine has.
+func (s *server) restored(ctx context.Context) (bool, error) {
+	r, err := s.store.Get(ctx, control.StockKey)
+	if errors.Is(err, fault.NotFound) {
+		return s.store.Epoch() > 0, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("read the stock: %w", err)
+	}
+	return control.StockOf(r.Row.(row.Document)) != s.store.Epoch(), nil
 }
 
 func (s *server) close() error {
@@ -196,7 +212,7 @@ func (s *server) handler(ctx context.Context, url string) (http.Handler, error) 
 		Log:  s.log, Tenant: tenant, NewID: newID, Observe: metrics.Observe, Guard: mgmt.Guard(s.authorization, s.workspaces),
 	}
 	rt := schema.Checked(router)
-	admin.Register(rt, admin.Services{Version: version, Ping: s.ping, Auth: router.Auth, Metrics: metrics, Pruner: s.retention()})
+	admin.Register(rt, admin.Services{Version: version, Ping: s.ping, Auth: router.Auth, Metrics: metrics, Pruner: s.retention(), Quarantine: quarantined(s.loop), End: s.loop.End})
 	login.Register(rt, login.Services{Tenant: tenant, URL: url, Clients: s.workspaces, Devices: s.workspaces, Keys: s.keys, Now: s.clock.Now})
 	mgmt.Register(rt, mgmt.Services{Workspaces: s.workspaces, Computes: s.computes, Ledger: s.computes, Records: s.resources, Authorization: s.authorization})
 	mgmt.RegisterJobs(rt, mgmt.JobServices{Jobs: s.jobs, Assets: s.assets})
@@ -210,6 +226,7 @@ func (s *server) handler(ctx context.Context, url string) (http.Handler, error) 
 	broker := &exec.Broker{}
 	exec.Register(rt, exec.Services{Jobs: s.jobs, View: s.store.View, VerifyNode: s.keys.VerifyNode, Broker: broker})
 	agents := nodes.Services{
+		Aside:  s.loop.Aside,
 		Tokens: s.keys, Sessions: sessions{s.loop}, Rows: s.store, Blobs: appender{files, s.blobs},
 		Assets: s.assets, Workspaces: s.workspaces, Execs: broker, Now: s.clock.Now, Log: s.log,
 	}

@@ -104,6 +104,12 @@ func (m *Machine) admit(h nodeproto.Hello) (fleet.Node, error) {
 	case m.started.IsZero():
 		return fleet.Node{}, fault.New(fault.Unavailable, h.Node, "The server is starting.")
 	}
+	if m.stock || m.cfg.Epoch > 0 && m.aside == nil {
+		return fleet.Node{}, fault.New(fault.Unavailable, h.Node, "The server looks at what there is, after a restore.")
+	}
+	if _, ok := m.aside[h.Node]; ok {
+		return fleet.Node{}, fault.New(fault.Forbidden, h.Node, "The node is quarantined since a restore; its jobs may go on.")
+	}
 	n, ok := m.view.Node(h.Node)
 	if !ok || n.State == fleet.Removing || n.State == fleet.Gone {
 		return fleet.Node{}, fault.New(fault.NotFound, h.Node, "No such node is wanted.")
@@ -196,15 +202,25 @@ func (m *Machine) Listed(now time.Time, all []engine.Seen, err error) {
 		m.do(Note{Failed: fmt.Errorf("list nodes: %w", err)})
 		return
 	}
+	if m.stock {
+		m.takeStock(now, all)
+		return
+	}
 	seen := make(map[string]engine.Seen, len(all))
+	aside := map[string]engine.Seen{}
 	for _, n := range all {
 		seen[n.Node] = n
+		if m.older(n) {
+			aside[n.Node] = n
+			continue
+		}
 		if _, ok := m.view.Node(n.Node); !ok && m.nodes[n.Node] == nil && !m.orphans[n.Node] {
 			m.orphans[n.Node] = true
 			m.do(Note{Failed: fmt.Errorf("node %s is the engine's and nobody's: removing it", n.Node)})
 			m.do(Remove{Node: n.Node})
 		}
 	}
+	m.setAside(aside)
 	for n := range m.view.Nodes() {
 		w := m.watch(now, n.ID)
 		known := w.old || !w.launched.IsZero() && w.launched.Before(asked)

@@ -39,12 +39,15 @@ type Loop struct {
 	Token        func(node string) string
 	Installation string
 	Term         int64
+	Epoch        int64 // of the installation: raised by a restore
+	Restored     bool  // no loop has run since a restore
 	Log          *slog.Logger
 	Gather       time.Duration // how long wakes are gathered; default: as long as the last turn took, 5 ms at most
 	Workers      int           // engine calls at once; default 16
 
 	inbox  inbox
 	lastID atomic.Int64
+	aside  atomic.Pointer[map[string]engine.Seen] // quarantined; nil: not known
 }
 
 // Session is one agent's connection, as the server sees it.
@@ -58,7 +61,7 @@ type Session struct {
 // go on without it.
 func (l *Loop) Run(ctx context.Context) {
 	r := &running{
-		Loop: l, ctx: ctx, m: New(Config{Installation: l.Installation, Term: l.Term}),
+		Loop: l, ctx: ctx, m: New(Config{Installation: l.Installation, Term: l.Term, Epoch: l.Epoch, Restored: l.Restored}),
 		sessions: map[int64]*Session{}, waiting: map[int64]chan error{},
 		slots: make(chan struct{}, orDefault(l.Workers, 16)),
 	}
@@ -164,6 +167,10 @@ func (r *running) turn() {
 	defer func() { r.took = time.Since(begun) }()
 	for _, e := range r.m.Turn(r.Now(), r.Store.View()) {
 		r.carry(e)
+	}
+	if r.m.aside != nil {
+		aside := r.m.aside // never changed, only replaced
+		r.aside.Store(&aside)
 	}
 }
 

@@ -43,6 +43,8 @@ const (
 type Config struct {
 	Installation string // whose nodes these are
 	Term         int64  // of this server's life; higher than any before
+	Epoch        int64  // of the installation, as pool.Facts has it
+	Restored     bool   // the state was restored and has not been held against the engine yet
 	// Check is told of every plan, from what it was made, and when the next look is
 	// due. For tests; default nobody.
 	Check func(v *pool.View, f pool.Facts, now time.Time, p pool.Plan, next time.Time)
@@ -62,6 +64,10 @@ type Machine struct {
 	sessions map[int64]*session
 	touched  map[string]bool // nodes about which there is something to tell Decide
 	orphans  map[string]bool // being removed
+
+	dropped map[string]bool        // nodes forgotten since the last list was asked: it may still have them
+	stock   bool                   // before anything else, what is restored is held against the engine
+	aside   map[string]engine.Seen // quarantined, as of the last list; nil: there was none
 
 	dirt   pool.Dirt
 	absent map[string]bool // nodes that no agent speaks for
@@ -87,6 +93,7 @@ type Machine struct {
 type batch struct {
 	plan    pool.Plan
 	touched map[string]bool
+	aside   map[string]engine.Seen // what is quarantined once it is written; nil: it was no stock
 }
 
 // session is one agent's connection.
@@ -120,8 +127,8 @@ type watch struct {
 func New(c Config) *Machine {
 	return &Machine{
 		cfg: c, view: pool.New(), nodes: map[string]*watch{}, sessions: map[int64]*session{},
-		touched: map[string]bool{}, orphans: map[string]bool{}, absent: map[string]bool{},
-		fence: queue.FenceBefore(c.Term),
+		touched: map[string]bool{}, orphans: map[string]bool{}, absent: map[string]bool{}, dropped: map[string]bool{},
+		fence: queue.FenceBefore(c.Term), stock: c.Restored,
 	}
 }
 
@@ -232,6 +239,7 @@ func (m *Machine) ask(now time.Time) {
 	due := !m.listAt.IsZero() && !now.Before(m.listAt)
 	if m.listed.IsZero() && (due || m.listAgain) {
 		m.listed, m.listAt, m.listAgain = now, time.Time{}, false
+		clear(m.dropped)
 		m.do(List{})
 	}
 }
@@ -239,7 +247,7 @@ func (m *Machine) ask(now time.Time) {
 // decide asks core/pool for a plan and sends it to the disk. While one is on its
 // way, nothing is decided: the view does not have it yet.
 func (m *Machine) decide(now time.Time) {
-	if m.writing != nil || now.Before(m.writeAt) {
+	if m.writing != nil || m.stock || now.Before(m.writeAt) {
 		return
 	}
 	m.writeAt = time.Time{}
@@ -250,6 +258,7 @@ func (m *Machine) decide(now time.Time) {
 	f := pool.Facts{
 		Seen: m.seen(now), Away: m.absent, Hold: m.hold, Capacity: m.capacity, Blind: !m.measured, Fence: m.fence,
 		Dirty: m.dirt.Look(m.view, now), Looks: m.dirt.Looks(),
+		Epoch: m.cfg.Epoch, Taken: m.taken(),
 	}
 	var plan pool.Plan
 	if f.Dirty == nil || len(f.Dirty)+len(f.Seen) > 0 {
@@ -325,10 +334,14 @@ func (m *Machine) Committed(now time.Time, v *pool.View, err error) {
 		m.writeAt = now.Add(backoff(m.fails, retryWriteMin, retryWriteMax))
 		maps.Copy(m.touched, b.touched)
 		m.dirt.All()
+		m.listAgain = m.listAgain || m.stock
 		m.do(Note{Failed: fmt.Errorf("record plan: %w", err)})
 		return
 	}
 	m.fails, m.view = 0, v
+	if b.aside != nil {
+		m.stocked(now, b)
+	}
 	for _, a := range b.plan.Actions {
 		m.do(Note{Action: a})
 	}
@@ -345,7 +358,7 @@ func (m *Machine) Committed(now time.Time, v *pool.View, err error) {
 // tend makes the engine and the agent of a node do what its row says.
 func (m *Machine) tend(now time.Time, id string) {
 	n, ok := m.view.Node(id)
-	if !ok {
+	if !ok || m.stock {
 		return
 	}
 	w := m.watch(now, id)
@@ -382,6 +395,7 @@ func (m *Machine) forget(id string) {
 	if w, ok := m.nodes[id]; ok && w.session != nil {
 		m.close(w.session, "the node is gone")
 	}
+	m.dropped[id] = true
 	delete(m.nodes, id)
 	delete(m.absent, id)
 	delete(m.touched, id)
@@ -390,7 +404,8 @@ func (m *Machine) forget(id string) {
 func (m *Machine) spec(n fleet.Node) engine.Spec {
 	c, _ := m.view.Cluster(n.Cluster)
 	return engine.Spec{
-		Node: n.ID, Cluster: c.Name, Size: c.Size, LowPriority: c.LowPriority, Installation: m.cfg.Installation,
+		Node: n.ID, Cluster: c.Name, Size: c.Size, LowPriority: c.LowPriority,
+		Installation: m.cfg.Installation, Epoch: m.cfg.Epoch,
 	}
 }
 

@@ -24,8 +24,8 @@ type Driver interface {
 	// proved dead. An unknown id is already gone: no error.
 	Remove(ctx context.Context, id string) error
 
-	// List returns every node of this installation that the engine still holds,
-	// in any order.
+	// List returns every node that the engine still holds, in any order; also those
+	// that were launched for another installation, or in an earlier epoch of this.
 	List(ctx context.Context) ([]Seen, error)
 
 	// Capacity says what the engine has in all, in use or not.
@@ -39,6 +39,7 @@ type Spec struct {
 	Size         fleet.Size
 	LowPriority  bool
 	Installation string // id of the installation; marks what is ours
+	Epoch        int64  // of the installation: higher after each restore of an older state
 	Token        string // node token: the agent's bearer
 }
 
@@ -47,6 +48,15 @@ type Seen struct {
 	Node  string
 	Alive bool   // false: proved dead, but still taking room until removed
 	Why   string // what the engine knows about the end of a dead one
+
+	// From its Spec, so that who does not know a node can tell whose it is.
+	Cluster      string
+	Size         fleet.Size
+	Installation string
+	Epoch        int64
+	// Attempts are all that were taken there and not forgotten, over or not, where
+	// the engine can tell.
+	Attempts []string
 }
 
 // Capacity is what an engine has.

@@ -54,6 +54,7 @@ type Store struct {
 	view     atomic.Pointer[pool.View]
 	changed  chan struct{}
 	term     int64
+	epoch    int64
 	revision atomic.Int64 // of the last commit
 
 	mu       sync.RWMutex // held for reading while a request is handed over
@@ -214,6 +215,9 @@ func (s *Store) Changed() <-chan struct{} { return s.changed }
 // Term is the number of this opening: higher than that of any before, and on disk.
 // The order of agents' orders and of fences rests on it.
 func (s *Store) Term() int64 { return s.term }
+
+// Epoch is 0, or what [Restored] made it.
+func (s *Store) Epoch() int64 { return s.epoch }
 
 // Revision is the number of the last commit.
 func (s *Store) Revision() int64 { return s.revision.Load() }

@@ -125,6 +125,9 @@ func (w *writer) start(ctx context.Context) error {
 	if err := w.conn.QueryRowContext(ctx, "UPDATE site SET value = value + 1 WHERE name = 'term' RETURNING value").Scan(&w.s.term); err != nil {
 		return fmt.Errorf("raise term: %w", err)
 	}
+	if err := w.conn.QueryRowContext(ctx, selectEpoch).Scan(&w.s.epoch); err != nil {
+		return fmt.Errorf("read epoch: %w", err)
+	}
 	var rev int64
 	if err := w.conn.QueryRowContext(ctx, "SELECT value FROM site WHERE name = 'rev'").Scan(&rev); err != nil {
 		return fmt.Errorf("read revision: %w", err)

@@ -5,6 +5,8 @@
 //	GET  /metrics               from loopback, or with a token that owns the tenant
 //	GET  /debug/pprof/…         with such a token
 //	POST /ebb/v1/admin/prune    with such a token
+//	GET  /ebb/v1/admin/quarantine             nodes that a restored state does not know
+//	POST /ebb/v1/admin/quarantine/{node}/end  both with such a token
 //
 // Start at [Register].
 package admin
@@ -37,6 +39,9 @@ type Services struct {
 	Auth    arm.Authenticator
 	Metrics *Metrics
 	Pruner  Pruner
+	// Quarantine lists the nodes that are in no row, and End makes one go.
+	Quarantine func() []Quarantined
+	End        func(ctx context.Context, node string) error
 }
 
 type server struct{ Services }
@@ -47,6 +52,8 @@ func Register(reg arm.Registrar, s Services) {
 	reg.Public("GET /ebb/v1/admin/health", v.health)
 	reg.Public("GET /metrics", v.metrics)
 	reg.Handle("POST /ebb/v1/admin/prune", v.prune)
+	reg.Handle("GET /ebb/v1/admin/quarantine", v.quarantine)
+	reg.Handle("POST /ebb/v1/admin/quarantine/{node}/end", v.endQuarantined)
 	reg.Handle("GET /debug/pprof", v.profile)
 	reg.Handle("GET /debug/pprof/{name}", v.profile)
 }

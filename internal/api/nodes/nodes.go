@@ -115,9 +115,12 @@ type Services struct {
 	Blobs      Blobs
 	Assets     Assets
 	Workspaces Workspaces
-	Execs      Execs            // default: none are brought
-	Now        func() time.Time // site clock
-	Log        *slog.Logger     // default: slog.Default()
+	Execs      Execs // default: none are brought
+	// Aside reports whether a node is to be let alone, since a restore: it is told to
+	// come again, and stops nothing. Default: none is.
+	Aside func(node string) bool
+	Now   func() time.Time // site clock
+	Log   *slog.Logger     // default: slog.Default()
 }
 
 type noExecs struct{}
@@ -135,6 +138,9 @@ func Register(reg arm.Registrar, s Services) {
 	}
 	if s.Execs == nil {
 		s.Execs = noExecs{}
+	}
+	if s.Aside == nil {
+		s.Aside = func(string) bool { return false }
 	}
 	v := &server{s}
 	reg.Public("GET "+nodeproto.Path+"connect", v.connect)
@@ -156,6 +162,9 @@ func (s *server) node(r *http.Request) (string, error) {
 	node, err := s.Tokens.VerifyNode(tok)
 	if err != nil {
 		return "", fault.New(fault.Unauthorized, "", "The bearer token is not a node's.")
+	}
+	if s.Aside(node) {
+		return "", fault.New(fault.Unavailable, node, "The node is quarantined since a restore; its jobs may go on.")
 	}
 	return node, nil
 }

@@ -183,7 +183,9 @@ func open(t *testing.T) *bench {
 	)
 	log := slog.New(slog.DiscardHandler) // a connection ends after its test
 	rt := &arm.Router{Log: log}
-	nodes.Register(rt, b.services())
+	services := b.services()
+	services.Aside = func(node string) bool { return strings.HasPrefix(node, "aside-") }
+	nodes.Register(rt, services)
 	srv := httptest.NewServer(rt)
 	t.Cleanup(srv.Close)
 	b.url = srv.URL + nodeproto.Path
@@ -488,5 +490,28 @@ func TestRefusedHellos(t *testing.T) {
 				t.Fatalf("end = %v, want code %d", err, c.want)
 			}
 		})
+	}
+}
+
+// A quarantined node's agent is to come again: 410, or a close for good, would make
+// it stop what it runs.
+func TestAQuarantinedNodeIsLetAlone(t *testing.T) {
+	t.Parallel()
+	b := open(t)
+	for _, call := range []string{"GET connect", "GET attempts/r.1/task?fence=1", "POST attempts/r.1/log?fence=1&name=a&offset=0", "PUT attempts/r.1/artifacts/a?fence=1"} {
+		method, path, _ := strings.Cut(call, " ")
+		req, err := http.NewRequestWithContext(t.Context(), method, b.url+path, http.NoBody)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Authorization", "Bearer node:aside-0")
+		res, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		res.Body.Close()
+		if res.StatusCode != http.StatusServiceUnavailable {
+			t.Errorf("%s: %d, want 503", call, res.StatusCode)
+		}
 	}
 }

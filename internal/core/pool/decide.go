@@ -25,6 +25,11 @@ type Facts struct {
 	Capacity Capacity
 	// Blind: Capacity is not known yet, so nothing is launched.
 	Blind bool
+	// Taken is what nodes take of Capacity that are in no row.
+	Taken fleet.Size
+	// Epoch is the installation's: 0, or since an older state was restored a number
+	// that no other restore has. What is named in it is named as in no other.
+	Epoch int64
 	// Fence is not below any that was ever given out ([queue.FenceBefore]).
 	Fence int64
 	// Dirty are the clusters to look at beside those of Seen; nil: all. [Dirt] knows them.
@@ -143,6 +148,7 @@ func Decide(v *View, f Facts, now time.Time) Plan {
 	}
 	t.plan.Looked = map[string]Look{}
 	t.room = newRoom(f.Capacity)
+	t.room.take(f.Taken, 1)
 	t.pick()
 	for _, e := range f.Seen {
 		t.fold(e)

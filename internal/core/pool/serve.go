@@ -181,7 +181,7 @@ func (t *turn) headStart(s *site, need, free int) (at time.Time, known bool) {
 func (t *turn) start(s *site, r *queue.Run, rs queue.Status, nodes []int) {
 	rs.Attempts++
 	a := queue.Attempt{
-		ID: fmt.Sprintf("%s.%d", r.ID, rs.Attempts), Run: r.ID, N: rs.Attempts, Cluster: s.c.ID,
+		ID: r.ID + "." + t.f.unique(rs.Attempts), Run: r.ID, N: rs.Attempts, Cluster: s.c.ID,
 		Fence: t.nextFence(), Phase: queue.Placed, Placed: t.now,
 	}
 	rs.Notes = s.notes(nodes)

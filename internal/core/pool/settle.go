@@ -172,7 +172,8 @@ func (t *turn) end(s *site, a queue.Attempt, r *queue.Run, rs queue.Status) {
 		rs.Started = a.Started
 	}
 	most := cmp.Or(r.MaxAttempts, 3)
-	if (cause == queue.ByNodeLoss || cause == queue.ByPreemption) && rs.Attempts < most {
+	lost := cause == queue.ByNodeLoss || cause == queue.ByPreemption
+	if lost && a.Doubt == "" && rs.Attempts < most {
 		why := fmt.Sprintf("%s It waits to run again (attempt %d of %d).", by.Exit.Message, rs.Attempts+1, most)
 		t.run(rs, queue.Queued, why)
 		s.back = append(s.back, r)
@@ -180,6 +181,9 @@ func (t *turn) end(s *site, a queue.Attempt, r *queue.Run, rs queue.Status) {
 		return
 	}
 	to, f := verdict(cause, by, r, rs)
+	if lost && a.Doubt != "" {
+		f.Code, f.Message = LostByRestore, a.Doubt
+	}
 	rs.Failure = f
 	t.run(rs, to, "")
 	why := cmp.Or(f.Code, "its processes ended well")

@@ -165,7 +165,7 @@ func (t *turn) launch(s *site) {
 		number := s.nextNumber()
 		s.s.Launched = number + 1
 		n := fleet.Node{
-			ID: fmt.Sprintf("%s-%d", s.c.Prefix, number), Cluster: s.c.ID, Number: number,
+			ID: s.c.Prefix + "-" + t.f.unique(int(number)), Cluster: s.c.ID, Number: number,
 			State: fleet.Launching, Since: t.now, Revision: 1, Why: why, Created: created,
 		}
 		s.nodes = append(s.nodes, n)

@@ -165,6 +165,9 @@ type Attempt struct {
 	StopAt  time.Time
 	Placed  time.Time
 	Started time.Time // first process; zero: not yet
+	// Doubt says why nobody knows what became of it, so that its run does not run
+	// again; empty: somebody does.
+	Doubt string
 }
 
 // Of a fence the low bits count the attempts of one server's life, those above

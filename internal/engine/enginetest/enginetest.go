@@ -53,6 +53,7 @@ func Run(t *testing.T, h Harness) {
 	}{
 		{"an empty engine lists nothing", empty},
 		{"a launched node is listed alive at once", launchThenList},
+		{"a list tells whose a node is", whose},
 		{"launching twice makes one node", launchTwice},
 		{"launching at once makes one node", launchAtOnce},
 		{"different nodes launch at once", launchMany},
@@ -110,6 +111,26 @@ func empty(t *testing.T, h Harness) { wantNodes(t, open(t, h)) }
 
 func launchThenList(t *testing.T, h Harness) {
 	wantNodes(t, open(t, h, "a-0"), "a-0")
+}
+
+// whose: also what another installation, or another epoch of ours, left.
+func whose(t *testing.T, h Harness) {
+	d := open(t, h)
+	ours, older := Spec("a-0"), Spec("b-0")
+	older.Installation, older.Epoch, older.Cluster = "another", 41, "b"
+	must(t, d.Launch(t.Context(), ours))
+	must(t, d.Launch(t.Context(), older))
+	all, err := d.List(t.Context())
+	must(t, err)
+	for _, n := range all {
+		want := map[string]engine.Spec{"a-0": ours, "b-0": older}[n.Node]
+		if n.Installation != want.Installation || n.Epoch != want.Epoch || n.Cluster != want.Cluster || n.Size != want.Size || len(n.Attempts) > 0 {
+			t.Errorf("listed %+v, want it as it was launched: %+v", n, want)
+		}
+	}
+	if len(all) != 2 {
+		t.Errorf("%d nodes are listed, want both", len(all))
+	}
 }
 
 func launchTwice(t *testing.T, h Harness) {

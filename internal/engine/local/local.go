@@ -70,6 +70,7 @@ type record struct {
 	Node         string     `json:"node"`
 	Cluster      string     `json:"cluster"`
 	Installation string     `json:"installation"`
+	Epoch        int64      `json:"epoch,omitempty"`
 	Token        string     `json:"token"`
 	Server       string     `json:"server"`
 	Cache        string     `json:"cache"`
@@ -150,7 +151,7 @@ func (e *Engine) makeFolder(ctx context.Context, spec engine.Spec) error {
 		return nil
 	}
 	r := record{
-		Node: spec.Node, Cluster: spec.Cluster, Installation: spec.Installation, Token: spec.Token,
+		Node: spec.Node, Cluster: spec.Cluster, Installation: spec.Installation, Epoch: spec.Epoch, Token: spec.Token,
 		Server: e.Server, Cache: e.Cache, Readable: e.Readable, Networks: e.Networks, Size: spec.Size, LowPriority: spec.LowPriority,
 		Boot: bootID(), Launched: sinceBoot(),
 	}
@@ -209,8 +210,11 @@ func (e *Engine) List(ctx context.Context) ([]engine.Seen, error) {
 	}
 	seen := make([]engine.Seen, 0, len(records))
 	for _, r := range records {
-		s := engine.Seen{Node: r.Node}
+		s := engine.Seen{Node: r.Node, Cluster: r.Cluster, Size: r.Size, Installation: r.Installation, Epoch: r.Epoch}
 		s.Alive, s.Why = e.alive(r)
+		if s.Attempts, err = e.attempts(r.Node); err != nil {
+			return nil, fmt.Errorf("list nodes: %w", err)
+		}
 		seen = append(seen, s)
 	}
 	return seen, ctx.Err()
@@ -237,6 +241,21 @@ func (e *Engine) alive(r record) (bool, string) {
 		return false, "The machine was started anew."
 	}
 	return false, fmt.Sprintf("The node's agent (process %d) is dead.", h.pid)
+}
+
+// attempts are those that have a folder: what the agent took and has not forgotten.
+func (e *Engine) attempts(node string) ([]string, error) {
+	dirs, err := os.ReadDir(filepath.Join(e.Dir, node, "attempts"))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) { // removed since
+		return nil, err
+	}
+	var out []string
+	for _, d := range dirs {
+		if d.IsDir() && !strings.HasPrefix(d.Name(), ".") { // a dot begins what is being forgotten
+			out = append(out, d.Name())
+		}
+	}
+	return out, nil
 }
 
 // records reads every node's folder. One without a readable node.json is not

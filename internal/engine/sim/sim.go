@@ -43,8 +43,11 @@ type Engine struct {
 }
 
 type node struct {
+	spec engine.Spec
 	size fleet.Size
 	dead string // why; empty: alive
+	// holds are the attempts that a list says are there.
+	holds []string
 }
 
 // Launch implements [engine.Driver].
@@ -83,7 +86,7 @@ func (e *Engine) add(spec engine.Spec) (started bool, err error) {
 	if e.nodes == nil {
 		e.nodes = map[string]*node{}
 	}
-	e.nodes[spec.Node] = &node{size: spec.Size}
+	e.nodes[spec.Node] = &node{spec: spec, size: spec.Size}
 	return true, nil
 }
 
@@ -111,7 +114,10 @@ func (e *Engine) List(ctx context.Context) ([]engine.Seen, error) {
 	defer e.mu.Unlock()
 	all := make([]engine.Seen, 0, len(e.nodes))
 	for id, n := range e.nodes {
-		all = append(all, engine.Seen{Node: id, Alive: n.dead == "", Why: n.dead})
+		all = append(all, engine.Seen{
+			Node: id, Alive: n.dead == "", Why: n.dead, Cluster: n.spec.Cluster, Size: n.size,
+			Installation: n.spec.Installation, Epoch: n.spec.Epoch, Attempts: slices.Clone(n.holds),
+		})
 	}
 	slices.SortFunc(all, func(a, b engine.Seen) int {
 		if a.Node < b.Node {
@@ -141,6 +147,15 @@ func (e *Engine) Kill(id, why string) {
 	e.mu.Unlock()
 	if ok && e.Stopped != nil {
 		e.Stopped(id)
+	}
+}
+
+// Hold says which attempts a node has from now on.
+func (e *Engine) Hold(id string, attempts ...string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if n, ok := e.nodes[id]; ok {
+		n.holds = attempts
 	}
 }
 
