@@ -30,6 +30,7 @@ var arrows = []struct {
 	{"internal/nodeproto/", []string{"internal/core/"}}, // its types carry phases, exits and tasks, which are core's
 	{"internal/token/", []string{"internal/core/access/", "internal/fault/"}},
 	{"internal/blob/", []string{"internal/fault/"}},
+	{"internal/backup/", []string{"internal/blob/", "internal/fault/", "internal/store/"}},
 	{"internal/store/", []string{"internal/core/", "internal/fault/", "internal/store/"}},
 	{"internal/engine/", []string{"internal/core/", "internal/engine/", "internal/fault/"}},
 	{"internal/control/", []string{"internal/core/", "internal/engine/", "internal/nodeproto/", "internal/fault/"}},

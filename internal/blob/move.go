@@ -20,7 +20,7 @@ func Check(key string) error {
 // Move gives a blob another name, in place of any blob that has it; [fault.NotFound]
 // if there is none. It is under one of the two names at any moment, a crash
 // included, and keeps its ETag.
-func (s *Store) Move(_ context.Context, from, to string) error {
+func (s *Store) Move(ctx context.Context, from, to string) error {
 	old, err := pathOf(from)
 	if err != nil {
 		return err
@@ -32,7 +32,7 @@ func (s *Store) Move(_ context.Context, from, to string) error {
 	if old == path {
 		return nil
 	}
-	err = s.rename(to, old, path, s.renameFile)
+	err = s.rename(ctx, to, old, path, s.renameFile)
 	if errors.Is(err, fs.ErrNotExist) {
 		return missing(from, err)
 	}
@@ -56,7 +56,7 @@ func (s *Store) MoveAll(ctx context.Context, from, to string) error {
 			return err
 		}
 	}
-	err = s.rename(to, folderOf(from), folderOf(to), s.root.Rename)
+	err = s.rename(ctx, to, folderOf(from), folderOf(to), s.root.Rename)
 	switch {
 	case err == nil, errors.Is(err, fs.ErrNotExist): // another call has moved them
 		return nil
@@ -100,12 +100,17 @@ func folderOf(prefix string) string {
 
 // rename gives what lies at a path another one, which is that of key, makes that
 // last, and prunes what is left above the old one. Nobody writes a blob meanwhile.
-func (s *Store) rename(key, old, path string, rename func(old, path string) error) error {
+func (s *Store) rename(ctx context.Context, key, old, path string, rename func(old, path string) error) error {
 	found := false
 	err := s.settle(path, func() error {
+		release, err := s.unheld(ctx) // first: whoever waits for a backup keeps nobody from writing
+		if err != nil {
+			return err
+		}
+		defer release()
 		s.names.Lock()
 		defer s.names.Unlock()
-		_, err := s.root.Lstat(old)
+		_, err = s.root.Lstat(old)
 		if found = !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, errNotDir); !found {
 			return nil
 		}

@@ -306,12 +306,18 @@ func (s *Store) Delete(ctx context.Context, key string) error {
 }
 
 // DeleteIf is Delete under a condition, as [Write] has it.
-func (s *Store) DeleteIf(_ context.Context, key string, may func(old *Info) error) error {
+func (s *Store) DeleteIf(ctx context.Context, key string, may func(old *Info) error) error {
 	path, err := pathOf(key)
 	if err != nil {
 		return err
 	}
-	if err := s.unlink(key, path, may); err != nil {
+	release, err := s.unheld(ctx)
+	if err != nil {
+		return fmt.Errorf("delete %s: %w", key, err)
+	}
+	err = s.unlink(key, path, may)
+	release()
+	if err != nil {
 		return err
 	}
 	if err := s.prune(path); err != nil {
