@@ -22,5 +22,5 @@ func main() {
 	if len(os.Args) > 1 && os.Args[1] == "node" {
 		os.Exit(node.Main(os.Args[2:]))
 	}
-	os.Exit(cli.Run(context.Background(), cli.Options{Version: version, Serve: serve}, os.Args[1:]))
+	os.Exit(cli.Run(context.Background(), cli.Options{Version: version, Serve: serve, Backup: makeBackup, Restore: restoreBackup}, os.Args[1:]))
 }

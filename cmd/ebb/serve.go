@@ -17,6 +17,7 @@ import (
 
 	"github.com/ebb-compute/ebb/client"
 	"github.com/ebb-compute/ebb/internal/api/storage"
+	"github.com/ebb-compute/ebb/internal/backup"
 	"github.com/ebb-compute/ebb/internal/cli"
 	"github.com/ebb-compute/ebb/internal/config"
 )
@@ -45,6 +46,9 @@ func serve(ctx context.Context, flags cli.ServeFlags) error {
 	defer listener.Close()
 	if err := os.MkdirAll(conf.Data, 0o700); err != nil {
 		return fmt.Errorf("make the data folder: %w", err)
+	}
+	if err := backup.Check(conf.Data); err != nil {
+		return err
 	}
 	s, err := open(ctx, conf, log)
 	if err != nil {

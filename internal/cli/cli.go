@@ -30,6 +30,10 @@ type Options struct {
 	Version string
 	// Serve runs the server until ctx ends; nil: there is no "ebb serve".
 	Serve func(ctx context.Context, flags ServeFlags) error
+	// Backup copies a server's data folder, and Restore puts a copy back; they say on
+	// Stderr how far they are. Nil: there are no such commands.
+	Backup  func(ctx context.Context, flags BackupFlags) (Backup, error)
+	Restore func(ctx context.Context, flags RestoreFlags) (Restored, error)
 	// Stdin, Stdout and Stderr default to the process's own.
 	Stdin          io.Reader
 	Stdout, Stderr io.Writer
@@ -145,11 +149,17 @@ put "ebb exec --" before the command that you would run against Azure.`,
 	_ = root.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(formats, cobra.ShellCompDirectiveNoFileComp))
 
 	root.AddCommand(a.computeCommand(), a.jobCommand(), a.statusCommand(), a.sizeCommand(), a.usageOf("usage", "ebb usage"),
-		a.pruneCommand(), a.execCommand(), a.envCommand(), a.deviceCommand(), a.keeperCommand(), a.configCommand(), a.mlCommand(), a.versionCommand())
+		a.pruneCommand(), a.execCommand(), a.envCommand(), a.deviceCommand(), a.keeperCommand(), a.configCommand(), a.mlCommand(), a.versionCommand(), a.quarantineCommand())
 	root.AddCommand(a.resourceCommands()...)
 	root.AddCommand(a.azCommands()...)
 	if a.Serve != nil {
 		root.AddCommand(a.serveCommand())
+	}
+	if a.Backup != nil {
+		root.AddCommand(a.backupCommand())
+	}
+	if a.Restore != nil {
+		root.AddCommand(a.restoreCommand())
 	}
 	a.enter(root)
 	return root

@@ -36,7 +36,12 @@ func TestMain(m *testing.M) {
 func TestHelp(t *testing.T) {
 	t.Parallel()
 	var b bytes.Buffer
-	root := cli.New(cli.Options{Serve: func(context.Context, cli.ServeFlags) error { return nil }, Environ: []string{}})
+	root := cli.New(cli.Options{
+		Serve:   func(context.Context, cli.ServeFlags) error { return nil },
+		Backup:  func(context.Context, cli.BackupFlags) (cli.Backup, error) { return cli.Backup{}, nil },
+		Restore: func(context.Context, cli.RestoreFlags) (cli.Restored, error) { return cli.Restored{}, nil },
+		Environ: []string{},
+	})
 	root.SetOut(&b)
 	root.InitDefaultHelpCmd()
 	root.InitDefaultCompletionCmd()

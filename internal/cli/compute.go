@@ -304,6 +304,7 @@ func (a *app) computeNodes() *cobra.Command {
 					return err
 				}
 				a.noteNodes(nodes)
+				a.tellQuarantine(ctx, c, name)
 				return nil
 			})
 		},

@@ -82,8 +82,14 @@ func (a *app) status(ctx context.Context, c *client.Client) (object, error) {
 		}
 		jobs = append(jobs, jobShape(job))
 	}
+	aside := []object{}
+	if all, err := c.Quarantine(ctx); err == nil { // not everybody's to see
+		for _, q := range all {
+			aside = append(aside, quarantineShape(q))
+		}
+	}
 	return object{
-		{"url", c.File().URL}, {"workspace", c.File().WorkspaceName}, {"clusters", shapes}, {"jobs", jobs},
+		{"url", c.File().URL}, {"workspace", c.File().WorkspaceName}, {"clusters", shapes}, {"jobs", jobs}, {"quarantine", aside},
 		{"completed", over["Completed"]}, {"failed", over["Failed"]}, {"canceled", over["Canceled"]},
 	}, nil
 }
@@ -101,6 +107,11 @@ func (a *app) statusText(s object) string {
 	b.WriteString("\n")
 	if len(jobs) > 0 {
 		b.WriteString(a.table(l, jobColumns, jobs))
+		b.WriteString("\n")
+	}
+	if aside := s.get("quarantine").([]object); len(aside) > 0 {
+		fmt.Fprintf(&b, "Quarantined since a restore; their jobs go on until you end them (ebb quarantine end NODE):\n")
+		b.WriteString(a.table(l, quarantineColumns, aside))
 		b.WriteString("\n")
 	}
 	fmt.Fprintf(&b, "%d jobs waiting or running, %d completed, %d failed, %d canceled\n",
