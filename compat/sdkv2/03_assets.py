@@ -149,6 +149,10 @@ def component(**more):
 first = ml.components.create_or_update(component(version="1"))
 assert (first.name, first.version, first.display_name) == ("one", "1", "The first"), first
 assert first.inputs["words"].default == "hello" and first.outputs["said"].type == "uri_folder", first
+read = ml.components.get("one", "1")
+assert ml.components.create_or_update(read).version == "1"  # what was read, sent back as it is
+read.description = "said better"
+assert ml.components.create_or_update(read).description == "said better" == ml.components.get("one", "1").description
 assert ml.components.create_or_update(component(version="2", tags={"a": "b"})).tags == {"a": "b"}
 assert [c.version for c in ml.components.list(name="one")] == ["2", "1"]
 assert ml.components.get("one", label="latest").version == "2" and ml.components.get("one").version == "2"

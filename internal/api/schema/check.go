@@ -129,10 +129,16 @@ func (m *mistakes) object(t *Type, at string, v map[string]any, whole bool) {
 		case known && vacant(v[key]) && !slices.Contains(t.Required, key):
 		case known:
 			m.check(p, join(at, key), v[key], true)
+		case t.Values != nil && key == "hash_version" && isNumber(v[key]): // as SDK v2 sends it, among properties that are text
 		case t.Values != nil:
 			m.check(t.Values, join(at, key), v[key], true)
 		}
 	}
+}
+
+func isNumber(v any) bool {
+	_, ok := v.(json.Number)
+	return ok
 }
 
 func (t *Type) ignored(key string) bool {

@@ -254,3 +254,16 @@ func BenchmarkCheck(b *testing.B) {
 		}
 	}
 }
+
+// TestHashVersion: SDK v2 sends a number among properties that the specification
+// says are text; others of them it writes as text.
+func TestHashVersion(t *testing.T) {
+	t.Parallel()
+	body := schema.Body("PUT " + workspace + "/codes/{name}/versions/{version}")
+	for key, ok := range map[string]bool{"hash_version": true, "another": false} {
+		v := map[string]any{"properties": map[string]any{"codeUri": "https://x/y", "properties": map[string]any{key: json.Number("202208")}}}
+		if err := body.Check(v); (err == nil) != ok {
+			t.Errorf("a number for %s: %v", key, err)
+		}
+	}
+}

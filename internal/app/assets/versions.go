@@ -223,6 +223,9 @@ func (s *Service) change(ctx context.Context, p access.Principal, w Place, c Col
 	for _, name := range fixed {
 		was, now := old.Properties[name], props[name]
 		left := now == nil && (old.Version == "" || slices.Contains(kinds[c].filled, name))
+		if name == "componentSpec" {
+			was, now = sameSpec(was, now)
+		}
 		if !left && !sameJSON(was, now) && !(empty(was) && empty(now)) {
 			// A conflict: SDK v2 then makes the next version of an environment.
 			return Asset{}, fault.Coded(fault.Conflict, "PropertyChangeNotAllowed", "properties."+name,
@@ -259,6 +262,29 @@ func (s *Service) change(ctx context.Context, p access.Principal, w Place, c Col
 	}
 	a.Modified = write.Put.(row.Document).Modified
 	return a, nil
+}
+
+// sameSpec is a component's definition as it was and as it comes, the one with what
+// may change of it and the other without what clients add to what they have read:
+// SDK v2 sends its own id back in it, who made it, and where it came from.
+func sameSpec(was, now any) (any, any) {
+	old, is := was.(map[string]any)
+	given, are := now.(map[string]any)
+	if !is || !are {
+		return was, now
+	}
+	old, given = maps.Clone(old), maps.Clone(given)
+	for _, added := range []string{"id", "creation_context", "_source"} {
+		given[added] = old[added]
+		if _, there := old[added]; !there {
+			delete(given, added)
+		}
+	}
+	if old["description"] = given["description"]; given["description"] == nil {
+		delete(old, "description")
+		delete(given, "description")
+	}
+	return old, given
 }
 
 // relabelled is the write that says which version of a name is the latest, once

@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -469,5 +471,40 @@ func TestWhatIsNotThereSaysWhatIs(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %v, want %q", what, err, c.want)
 		}
+	}
+}
+
+// SDK v2 sends a component that it has read back with its id, who made it and where
+// it came from in the definition.
+func TestAComponentThatComesBack(t *testing.T) {
+	t.Parallel()
+	s, _, _ := service()
+	ticking(s)
+	spec := func(more dict) dict {
+		out := dict{"command": "echo", "description": "one", "_source": "YAML.COMPONENT"}
+		maps.Copy(out, more)
+		return dict{"componentSpec": out, "description": out["description"]}
+	}
+	put := func(props dict) (assets.Asset, error) {
+		a, _, err := s.PutVersion(t.Context(), me, place, assets.Components, "c", "1", props)
+		return a, err
+	}
+	first, err := put(spec(nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	back := dict{"id": "azureml:/x", "creation_context": dict{"created_by": "me"}, "_source": "REMOTE.WORKSPACE.COMPONENT", "name": "c", "version": "1"}
+	if got, err := put(spec(back)); err != nil || !reflect.DeepEqual(got.Properties, first.Properties) {
+		t.Errorf("as it was read: %v, %v; want %v", got.Properties, err, first.Properties)
+	}
+	back["description"] = "two"
+	got, err := put(spec(back))
+	inner, _ := got.Properties["componentSpec"].(dict)
+	if err != nil || got.Properties["description"] != "two" || inner["description"] != "two" || inner["id"] != nil || inner["_source"] != "YAML.COMPONENT" {
+		t.Errorf("with other words: %v, %v", got.Properties, err)
+	}
+	back["command"] = "rm"
+	if _, err := put(spec(back)); !errors.Is(err, fault.Conflict) || !strings.Contains(err.Error(), "componentSpec") {
+		t.Errorf("with another command: %v", err)
 	}
 }
