@@ -59,8 +59,10 @@ func TestRestore(t *testing.T) {
 	w.cluster("cpu", 0, 4, "PT300S")
 	w.cluster("one", 0, 1, "PT300S")
 	w.submit("cpu", "known", held("known"))
+	w.submit("cpu", "silent", `echo "begin $$"; until [ -e go-more ]; do sleep 0.1; done; echo "more $$"; until [ -e go-silent ]; do sleep 0.1; done`)
 	w.submit("one", "holder", held("holder"))
 	w.awaitLog("known", "begin")
+	w.awaitLog("silent", "begin")
 	w.awaitLog("holder", "begin")
 	w.submit("one", "waiter", held("waiter")) // behind holder, on the same node
 
@@ -72,12 +74,14 @@ func TestRestore(t *testing.T) {
 
 	w.submit("cpu", "later", held("later"))
 	w.awaitLog("later", "begin")
+	w.let("more")
+	w.awaitLog("silent", "more") // the copy has not
 	w.let("holder")
 	w.awaitStatus("holder", "Completed")
 	w.awaitLog("waiter", "begin")
 	shims := w.Shims()
-	if len(shims) != 3 {
-		t.Fatalf("%d shims live, want those of known, later and waiter: %v", len(shims), shims)
+	if len(shims) != 4 {
+		t.Fatalf("%d shims live, want those of known, silent, later and waiter: %v", len(shims), shims)
 	}
 
 	w.Kill()
@@ -128,7 +132,13 @@ func TestRestore(t *testing.T) {
 	}
 	w.let("known")
 	w.awaitStatus("known", "Completed")
-	log := w.log("known")
+	w.let("silent")
+	w.awaitStatus("silent", "Completed")
+	log := w.log("silent")
+	if _, pid, _ := strings.Cut(firstLine(log), " "); log != "begin "+pid+"\nmore "+pid+"\n" {
+		t.Errorf("the log of silent is not whole: %q", log)
+	}
+	log = w.log("known")
 	if _, pid, _ := strings.Cut(firstLine(log), " "); log != "begin "+pid+"\nend "+pid+"\n" {
 		t.Errorf("known did not run once, whole: %q", log)
 	}

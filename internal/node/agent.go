@@ -117,6 +117,7 @@ type Agent struct {
 	news      chan struct{} // capacity 1: there is something new to report
 	published atomic.Pointer[published]
 	tasks     map[string]*task // only Run's goroutine
+	term      atomic.Int64     // the server's, highest seen in this life
 	work      sync.WaitGroup
 }
 
@@ -198,6 +199,9 @@ func (a *Agent) find() (Found, error) {
 // step lets the machine decide, does what it says, and publishes the report
 // once that is on disk.
 func (a *Agent) step(ctx context.Context, e Event) {
+	if c, ok := e.(Came); ok {
+		a.term.Store(max(a.term.Load(), c.Desired.Term)) // only here
+	}
 	before := a.machine.Changes()
 	effects := a.machine.Step(time.Now().UTC(), e)
 	a.take(ctx, effects)

@@ -18,6 +18,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -41,11 +42,13 @@ type shipper struct {
 	member  int
 	dir     string // the attempt's log folder
 	log     *slog.Logger
-	over    func() // told once, when the server says that the attempt is over
+	over    func()        // told once, when the server says that the attempt is over
+	term    *atomic.Int64 // of the server; one that began anew may have less than it had. Nil: it never does
 
-	mu   sync.Mutex       // one round at a time
-	at   map[string]int64 // the server's size, by name
-	done bool             // over was told, or nothing more is taken
+	mu    sync.Mutex       // one round at a time
+	at    map[string]int64 // the server's size, by name
+	asked int64            // the term in which it said so
+	done  bool             // over was told, or nothing more is taken
 }
 
 // run ships until ctx ends. w wakes it.
@@ -96,6 +99,10 @@ func (s *shipper) round(ctx context.Context, w *watcher) (moved bool, err error)
 	defer s.mu.Unlock()
 	if s.done {
 		return false, errOver
+	}
+	if s.term != nil && s.asked != s.term.Load() {
+		s.asked = s.term.Load()
+		clear(s.at) // ask again
 	}
 	var names []string
 	err = filepath.WalkDir(s.dir, func(p string, d fs.DirEntry, err error) error {

@@ -165,6 +165,7 @@ func (t *task) ship(ctx context.Context) {
 	_ = os.MkdirAll(dir, 0o700) // or else the shipper finds nothing until the shim makes it
 	t.shipper = &shipper{
 		server: a.server, attempt: t.id, fence: t.fence, member: t.member, dir: dir, log: a.Log, at: map[string]int64{},
+		term: &a.term, asked: a.term.Load(),
 		over: func() { a.work.Go(func() { a.send(ctx, Superseded{t.id}) }) },
 	}
 	inner, stop := context.WithCancel(ctx)
