@@ -212,6 +212,22 @@ def own_name():
 
 
 own_name()
+
+
+def record():
+    """An account that somebody made, as the template of a workspace does, is this server's as well."""
+    at = f"{group}/providers/Microsoft.Storage/storageAccounts/broughtalong"
+    arm("PUT", at, {"location": "westus2", "kind": "StorageV2", "sku": {"name": "Standard_LRS"}})
+    key = arm("POST", at + "/listKeys")["keys"][0]["value"]
+    for credential in (key, token):
+        service = BlobServiceClient("https://broughtalong.blob.core.windows.net", credential=credential)
+        box = service.create_container("box")
+        box.upload_blob("a", b"here")
+        assert box.download_blob("a").readall() == b"here" and [c.name for c in service.list_containers()] == ["box"]
+        service.delete_container("box")
+
+
+record()
 wanted = arm("POST", f"{group}/providers/Microsoft.MachineLearningServices/workspaces/main/datastores/workspaceblobstore/listSecrets")["key"]
 assert wanted == keys["key1"]
 print("every way in works")

@@ -29,8 +29,8 @@ func (a *app) execCommand() *cobra.Command {
 
 For the command, and nobody else, ebb is an HTTPS proxy on loopback. Azure's
 names (management.azure.com, login.microsoftonline.com, graph.microsoft.com,
-*.api.azureml.ms, ml.azure.com, and the storage accounts of this server) lead
-to the server;
+*.api.azureml.ms, ml.azure.com, and the storage accounts of this server, those
+that somebody made there too) lead to the server;
 every other host goes where it went before, through your own proxy if you have
 one. The server's CA is added to those the command trusts, and a credential is
 put into AZURE_TENANT_ID, AZURE_CLIENT_ID, AZURE_CLIENT_SECRET and

@@ -32,7 +32,8 @@ type proxy struct {
 	server string // host:port
 	up     upstreams
 	secret string
-	away   outage      // while the server is being restarted
+	away   outage // while the server is being restarted
+	known  accounts
 	gaveUp func(error) // told once in each outage, when patience is at its end; nil: nobody is
 
 	listener net.Listener
@@ -48,13 +49,13 @@ type proxy struct {
 }
 
 // ownAccount matches the storage accounts that Ebb makes: "ebb" and 20 hex
-// digits. Others are real ones, and pass through.
+// digits. Of others the server is asked ([accounts]).
 var ownAccount = regexp.MustCompile(`^ebb[0-9a-f]{20}\.blob\.core\.windows\.net$`)
 
 // ledNames are the hosts led to the server; with a dot in front, all below too.
 var ledNames = []string{"management.azure.com", "login.microsoftonline.com", "graph.microsoft.com", ".api.azureml.ms", "ml.azure.com", ".ml.azure.com"}
 
-// leads reports whether a host is one that goes to the server.
+// leads reports whether a host is one that goes to the server, by its name alone.
 func leads(host string) bool {
 	host = strings.ToLower(strings.TrimSuffix(host, "."))
 	for _, name := range ledNames {
@@ -82,7 +83,7 @@ func newProxy(f client.File, up upstreams, address, secret string) (*proxy, erro
 	if err != nil {
 		return nil, fmt.Errorf("listen on loopback: %w", err)
 	}
-	p := &proxy{server: serverAddress(u), up: up, secret: secret, away: outage{patience: client.Patience}, listener: ln, conns: map[net.Conn]bool{}}
+	p := &proxy{known: accounts{file: f}, server: serverAddress(u), up: up, secret: secret, away: outage{patience: client.Patience}, listener: ln, conns: map[net.Conn]bool{}}
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	p.plain = &http.Transport{Proxy: up.forHTTP, DisableCompression: true, IdleConnTimeout: time.Minute}
 	// Quiet: what goes wrong is told to the child in the answer, and standard
@@ -130,6 +131,7 @@ func (p *proxy) close() {
 	p.http.Close()
 	p.running.Wait()
 	p.plain.CloseIdleConnections()
+	p.known.close()
 }
 
 // keep notes a connection for close; false when it is too late.
@@ -186,9 +188,15 @@ func (p *proxy) tunnel(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	var out net.Conn
-	if led := leads(host); led && port == "443" {
+	led := leads(host)
+	if !led && port == "443" {
+		led, err = p.known.has(r.Context(), host)
+	}
+	switch {
+	case err != nil: // what is meant for the server must not go elsewhere
+	case led && port == "443":
 		out, err = p.dialServer(r.Context())
-	} else {
+	default:
 		out, err = p.up.dial(r.Context(), r.Host)
 	}
 	if err != nil {
