@@ -17,6 +17,10 @@ func TestJobs(t *testing.T) {
 		file := path("jobs", "01_mlflow_inside.py")
 		newUser(t, s).do(file, testkit.Binary(t), "exec", "--", v2, file)
 	})
+	t.Run("03_mlflow_alone.py", func(t *testing.T) {
+		file := path("jobs", "03_mlflow_alone.py")
+		newUser(t, s).do(file, testkit.Binary(t), "exec", "--", v2, file)
+	})
 	t.Run("02_node_loss.py", func(t *testing.T) {
 		u := newUser(t, s)
 		u.meanwhile(func() {
