@@ -88,6 +88,7 @@ func open(ctx context.Context, conf config.Config, log *slog.Logger) (_ *server,
 		return nil, err
 	}
 	s.clock = clock.New(saved, clock.Options{})
+	s.store.KeepTime(s.clock.Now)
 	if s.keys, err = token.Open(filepath.Join(conf.Data, "keys")); err != nil {
 		return nil, fmt.Errorf("open the keys: %w", err)
 	}
@@ -296,11 +297,16 @@ func (s sessions) Connect(ctx context.Context, h nodeproto.Hello) (nodes.Session
 // timeKey is where the site clock is kept.
 var timeKey = row.Key{Kind: row.Datum, ID: "clock"}
 
-// savedTime reads the site's time as it was last kept.
+// savedTime reads the site's time as it was last kept: with the last commit, and
+// before commits kept it, in a row of its own.
 func (s *server) savedTime(ctx context.Context) (time.Time, error) {
+	last, err := s.store.Time(ctx)
+	if err != nil {
+		return time.Time{}, fmt.Errorf("read the site's time: %w", err)
+	}
 	r, err := s.store.Get(ctx, timeKey)
 	if errors.Is(err, fault.NotFound) {
-		return time.Time{}, nil
+		return last, nil
 	}
 	if err != nil {
 		return time.Time{}, fmt.Errorf("read the site's time: %w", err)
@@ -308,6 +314,9 @@ func (s *server) savedTime(ctx context.Context) (time.Time, error) {
 	var t time.Time
 	if err := t.UnmarshalJSON(r.Row.(row.Document).Body); err != nil {
 		return time.Time{}, fmt.Errorf("read the site's time: %w", err)
+	}
+	if last.After(t) {
+		t = last
 	}
 	return t, nil
 }
@@ -322,7 +331,8 @@ func (s *server) saveTime(ctx context.Context) error {
 	return err
 }
 
-// keepTime keeps the site's time once a minute: a crash loses no more.
+// keepTime keeps the site's time once a minute, beside what each commit keeps: a
+// crash loses no more.
 func (s *server) keepTime(ctx context.Context) {
 	tick := time.NewTicker(time.Minute)
 	defer tick.Stop()

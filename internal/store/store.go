@@ -57,7 +57,8 @@ type Store struct {
 	epoch    int64
 	revision atomic.Int64 // of the last commit
 
-	mu       sync.RWMutex // held for reading while a request is handed over
+	mu       sync.RWMutex                     // held for reading while a request is handed over
+	now      atomic.Pointer[func() time.Time] // nil: the time is not kept
 	closed   bool
 	requests chan *request
 	done     chan struct{} // closed when the writer has ended
@@ -218,6 +219,21 @@ func (s *Store) Term() int64 { return s.term }
 
 // Epoch is 0, or what [Restored] made it.
 func (s *Store) Epoch() int64 { return s.epoch }
+
+// KeepTime writes the time with every commit from now on, read after all that is
+// committed was made: then no row that lasts is from later than what lasts of it.
+func (s *Store) KeepTime(now func() time.Time) { s.now.Store(&now) }
+
+// Time is the time of the last commit that wrote it, before this opening or since;
+// zero: none has.
+func (s *Store) Time(ctx context.Context) (time.Time, error) {
+	var ns int64
+	err := s.readers.QueryRowContext(ctx, "SELECT coalesce((SELECT value FROM site WHERE name = 'time'), 0)").Scan(&ns)
+	if err != nil || ns == 0 {
+		return time.Time{}, err
+	}
+	return time.Unix(0, ns).UTC(), nil
+}
 
 // Revision is the number of the last commit.
 func (s *Store) Revision() int64 { return s.revision.Load() }

@@ -103,7 +103,7 @@ type writer struct {
 type statements struct {
 	begin, commit, rollback       *sql.Stmt
 	find, put, drop, warm, runRow *sql.Stmt
-	revise                        *sql.Stmt
+	revise, time                  *sql.Stmt
 }
 
 // The run's hot column says that it and a live status are both there, whichever
@@ -163,6 +163,7 @@ func (w *writer) connect(ctx context.Context) (err error) {
 		{&w.stmts.warm, warmText},
 		{&w.stmts.runRow, selectColumns + " WHERE kind = 'run' AND id = ?"},
 		{&w.stmts.revise, "UPDATE site SET value = ? WHERE name = 'rev'"},
+		{&w.stmts.time, "INSERT INTO site VALUES ('time', ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value"},
 	} {
 		if *p.stmt, err = w.conn.PrepareContext(ctx, p.text); err != nil {
 			w.disconnect()
@@ -295,6 +296,11 @@ func (w *writer) transact(batch []*request, rev int64) (last int64, err error) {
 	}
 	if _, err := w.stmts.revise.ExecContext(ctx, last); err != nil {
 		return 0, fmt.Errorf("write revision: %w", err)
+	}
+	if now := w.s.now.Load(); now != nil {
+		if _, err := w.stmts.time.ExecContext(ctx, (*now)().UnixNano()); err != nil {
+			return 0, fmt.Errorf("write time: %w", err)
+		}
 	}
 	if _, err := w.stmts.commit.ExecContext(ctx); err != nil {
 		return 0, fmt.Errorf("flush: %w", err)
