@@ -445,6 +445,22 @@ func TestStreamIsInterrupted(t *testing.T) {
 	}
 }
 
+// A file by the name "-" is standard input.
+func TestAJobFromStandardInput(t *testing.T) {
+	t.Parallel()
+	s := newServer(t).withCluster("small")
+	for text, want := range map[string]string{"command: echo hello\ncompute: small\n": "", "command: echo hello\ncomputer: small\n": "stdin:2: computer: there is no such field; did you mean compute?"} {
+		cmd := s.ebb(t, "job", "create", "-f", "-", "--name", "piped", "-o", "none")
+		cmd.Stdin = strings.NewReader(text)
+		if out, err := cmd.CombinedOutput(); !strings.Contains(string(out), want) || (err == nil) != (want == "") {
+			t.Errorf("%q: %v, %s", text, err, out)
+		}
+	}
+	if s.body(t, "PUT "+ws+"/jobs/piped")["properties"].(map[string]any)["command"] != "echo hello" {
+		t.Error("another command was sent")
+	}
+}
+
 // Ctrl-C while something is waited for ends the waiting, and says so.
 func TestAWaitIsInterrupted(t *testing.T) {
 	t.Parallel()

@@ -25,8 +25,11 @@ type Doc struct {
 // Empty is a document without a file, for what flags alone say.
 func Empty() *Doc { return &Doc{Dir: ".", root: &yaml.Node{Kind: yaml.MappingNode, Tag: "!!map"}} }
 
-// Read reads a file with one document, a mapping.
+// Read reads a file with one document, a mapping; "-" is standard input.
 func Read(file string) (*Doc, error) {
+	if file == "-" {
+		return Parse("stdin", os.Stdin)
+	}
 	f, err := os.Open(file)
 	if err != nil {
 		return nil, err
@@ -45,7 +48,11 @@ func Parse(file string, r io.Reader) (*Doc, error) {
 	case errors.Is(err, io.EOF):
 		return nil, fmt.Errorf("%s: the file is empty", file)
 	case err != nil:
-		return nil, fmt.Errorf("%s: %s", file, strings.TrimPrefix(err.Error(), "yaml: "))
+		at := strings.TrimPrefix(err.Error(), "yaml: ")
+		if line, ok := strings.CutPrefix(at, "line "); ok {
+			return nil, fmt.Errorf("%s:%s", file, line)
+		}
+		return nil, fmt.Errorf("%s: %s", file, at)
 	}
 	var second yaml.Node
 	if err := reader.Decode(&second); !errors.Is(err, io.EOF) {

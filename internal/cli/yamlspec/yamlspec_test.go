@@ -121,7 +121,7 @@ func TestMistakes(t *testing.T) {
 		"inside a field that reads itself":           {"either:\n  off: z", "a.yml:2: either.off: there is no such field; did you mean of?", nil},
 		"--set is named itself":                      {"name: a", `--set deep.count: "x" is not a whole number`, []string{"deep.count=x"}},
 		"--set needs a value":                        {"name: a", `--set "name" is not FIELD=VALUE`, []string{"name"}},
-		"broken YAML has its line":                   {"name: [a", "a.yml: line 1:", nil},
+		"broken YAML has its line":                   {"name: [a", "a.yml:1: did not find", nil},
 		"an empty file":                              {"", "a.yml: the file is empty", nil},
 		"two documents":                              {"name: a\n---\nname: b", "one document is taken", nil},
 		"no object at all":                           {"- a", "a.yml:1: this is a list", nil},
