@@ -13,25 +13,15 @@ import (
 
 // Dirt knows which clusters the next [Decide] has to look at, so that one changed
 // row does not cost a look at all of them: those whose rows have changed since the
-// last one, those whose time has come, and those that were touched. Decide gives
-// the same plan for them as for all. The zero Dirt is all.
+// last one, and those whose time has come. Decide gives the same plan for them as
+// for all. The zero Dirt is all.
 type Dirt struct {
-	seen    *View           // of the last Decide; nil: look at all
-	looks   map[string]Look // the last one at each cluster
-	touched map[string]bool
+	seen  *View           // of the last Decide; nil: look at all
+	looks map[string]Look // the last one at each cluster
 }
 
 // All makes the next look one at everything: what all clusters depend on is new.
 func (d *Dirt) All() { d.seen = nil }
-
-// Touch makes the next look one at a cluster: something about it that is in no
-// row is new.
-func (d *Dirt) Touch(cluster string) {
-	if d.touched == nil {
-		d.touched = map[string]bool{}
-	}
-	d.touched[cluster] = true
-}
 
 // Look returns what Facts.Dirty is to be: nil for all, and never nil for none.
 func (d *Dirt) Look(v *View, now time.Time) []string {
@@ -39,7 +29,6 @@ func (d *Dirt) Look(v *View, now time.Time) []string {
 		return nil
 	}
 	dirty := v.since(d.seen)
-	maps.Copy(dirty, d.touched)
 	for id, l := range d.looks {
 		if !l.Again.IsZero() && !now.Before(l.Again) {
 			dirty[id] = true
@@ -56,7 +45,7 @@ func (d *Dirt) Decided(v *View, p Plan) {
 	if d.seen == nil {
 		d.looks = map[string]Look{}
 	}
-	d.seen, d.touched = v, nil
+	d.seen = v
 	for id, l := range p.Looked {
 		if l == (Look{}) { // it is gone
 			delete(d.looks, id)
