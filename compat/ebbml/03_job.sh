@@ -61,6 +61,11 @@ test "$(cat out/named-outputs/kept/rows.txt | tr '\n' ' ')$(tr -d ' ' < out/name
 az ml job download -n script-5 --output-name other 2>error && exit 1
 grep -q "it has: default, kept" error
 az ml data show -n script-kept -v 1 --query type -o tsv | grep -qx uri_folder
+az ml model create --name kept-model --version 1 --path azureml://jobs/script-5/outputs/kept --type custom_model
+az ml model show -n kept-model -v 1 --query path -o tsv | grep -q '/datastores/workspaceblobstore/paths/azureml/script-5/kept'
+az ml job create --name script-7 --compute jobs --command 'cat ${{inputs.model}}/rows.txt' --set inputs.model.type=custom_model inputs.model.path=azureml:kept-model:1 --stream | grep -q '^b$'
+az ml model create --name slip --path azureml://jobs/script-5/outputs/kep --type custom_model 2>error && exit 1
+grep -q 'no output "kep". It has: kept' error
 az ml job create --name script-6 --compute jobs --command 'cat ${{inputs.data}}/rows.txt' --set inputs.data.type=uri_folder inputs.data.path=azureml:script-kept:1 --stream | grep -q '^b$'
 
 az ml job create --name script-3 --compute jobs --command 'echo bad >&2; exit 3' --stream 2>error && exit 1

@@ -38,6 +38,10 @@ assert ml.jobs.get(job.name).status == "Completed"
 ml.compute.begin_stop("ci1").result()
 assert ml.compute.get("ci1").state == "Stopped"
 waits = ml.jobs.create_or_update(command(command="echo at last", environment=env, compute="ci1", experiment_name="on-an-instance"))
+deadline = time.time() + 20
+while "stop" not in ml.jobs.get(waits.name).properties["ebb.waits"]:  # it says why it waits
+    assert time.time() < deadline, ml.jobs.get(waits.name).properties
+    time.sleep(0.2)
 ml.compute.begin_start("ci1").result()
 deadline = time.time() + 60
 while ml.jobs.get(waits.name).status != "Completed" and time.time() < deadline:

@@ -325,13 +325,19 @@ func outcome(props map[string]any, j *jobs.Job) {
 	}
 }
 
-// withNotes are a job's properties, and what its nodes do without.
+// withNotes are a job's properties, what its nodes do without, and why it waits.
 func withNotes(j *jobs.Job) map[string]string {
-	if len(j.Status.Notes) == 0 {
+	waits := j.Status.Why != "" && (j.Status.State == queue.NotStarted || j.Status.State == queue.Queued)
+	if len(j.Status.Notes) == 0 && !waits {
 		return orEmpty(j.Properties)
 	}
 	out := maps.Clone(orEmpty(j.Properties))
-	out[jobs.NotesProperty] = strings.Join(j.Status.Notes, "\n")
+	if len(j.Status.Notes) > 0 {
+		out[jobs.NotesProperty] = strings.Join(j.Status.Notes, "\n")
+	}
+	if waits {
+		out[jobs.WaitsProperty] = j.Status.Why
+	}
 	return out
 }
 

@@ -247,6 +247,27 @@ func TestCancelAndDeleteJob(t *testing.T) {
 	w.call(404, "POST", "/jobs/j/cancel", "")
 }
 
+// Why a job waits is said where SDK v2 shows it, and only while it does.
+func TestJobShowsWhyItWaits(t *testing.T) {
+	t.Parallel()
+	w := newJobWorld(t)
+	w.call(201, "PUT", "/jobs/j1", commandJob)
+	st, _ := w.store.Rows(row.RunStatus)[0].(queue.Status)
+	for state, want := range map[queue.State]any{queue.Queued: "No node is free.", queue.Running: nil, queue.Completed: nil} {
+		st.State, st.Why = state, "No node is free."
+		w.commit(row.Put(st))
+		if got := at(w.call(200, "GET", "/jobs/j1", ""), "properties.properties"); got.(dict)["ebb.waits"] != want {
+			t.Errorf("%s: %v, want %v", state, got, want)
+		}
+	}
+	st.State = queue.Running
+	w.commit(row.Put(st))
+	w.call(200, "PUT", "/jobs/j1", strings.Replace(commandJob, `"tags"`, `"properties":{"mine":"1","ebb.waits":"No node is free."},"tags"`, 1))
+	if got := at(w.call(200, "GET", "/jobs/j1", ""), "properties.properties").(dict); got["ebb.waits"] != nil || got["mine"] != "1" {
+		t.Errorf("sent back: %v", got)
+	}
+}
+
 func TestJobShowsWhatItsNodesDoWithout(t *testing.T) {
 	t.Parallel()
 	w := newJobWorld(t)

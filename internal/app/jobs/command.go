@@ -41,6 +41,10 @@ type properties struct {
 // It is not the user's: who sends back what was read does not set it.
 const NotesProperty = "ebb.notes"
 
+// WaitsProperty says in the same way why a job waits, while it does: SDK v2 shows
+// properties, and no more of what ARM says besides.
+const WaitsProperty = "ebb.waits"
+
 // FromCommandJob reads the properties of an ARM job. codeId and environmentId are
 // not looked up: the caller replaces [Submission.Code] by the guid of a snapshot,
 // and [Submission.Environment] when it names one.
@@ -56,6 +60,7 @@ func FromCommandJob(raw json.RawMessage) (in Submission, environmentID string, e
 		return Submission{}, "", otherJob(p.JobType)
 	}
 	delete(p.Properties, NotesProperty)
+	delete(p.Properties, WaitsProperty)
 	in = Submission{
 		Form: ARM, Definition: raw, Type: "azureml.commandjob", Experiment: p.ExperimentName,
 		DisplayName: p.DisplayName, Description: p.Description, Tags: p.Tags, Properties: p.Properties, Archived: p.IsArchived,
