@@ -28,13 +28,14 @@ src.mkdir()
     """
 import argparse, os, pathlib
 p = argparse.ArgumentParser()
-for a in ("lr", "flag", "folder", "file", "asset", "copied", "shared", "model", "out", "report", "extra"):
+for a in ("lr", "flag", "folder", "file", "asset", "newest", "copied", "shared", "model", "out", "report", "extra"):
     p.add_argument("--" + a)
 a = p.parse_args()
 print("lr", a.lr, "flag", a.flag, "extra", a.extra, "var", os.environ["WHERE"], flush=True)
 print("folder", sorted(str(f.relative_to(a.folder)) for f in pathlib.Path(a.folder).rglob("*") if f.is_file()))
 print("file", os.path.basename(a.file), open(a.file).read())
 print("asset", os.listdir(a.asset), "model", open(a.model).read())
+assert sorted(os.listdir(a.newest)) == sorted(os.listdir(a.asset)), os.listdir(a.newest)
 assert os.environ["AZURE_ML_INPUT_folder"] == os.environ["AZUREML_DATAREFERENCE_folder"] == a.folder
 assert os.environ["AZURE_ML_OUTPUT_out"] == a.out and os.environ["AZUREML_PARAMETER_lr"] == a.lr
 try:
@@ -66,7 +67,7 @@ asset = ml.data.create_or_update(Data(name="table", version="7", type=AssetTypes
 def job(**more):
     return command(
         code="src",
-        command="python train.py --lr ${{inputs.lr}} --flag ${{inputs.flag}} --folder ${{inputs.folder}} --file '${{inputs.file}}' --asset ${{inputs.asset}}"
+        command="python train.py --lr ${{inputs.lr}} --flag ${{inputs.flag}} --folder ${{inputs.folder}} --file '${{inputs.file}}' --asset ${{inputs.asset}} --newest ${{inputs.newest}}"
         " --copied ${{inputs.copied}} --shared ${{inputs.shared}} --model ${{inputs.model}} --out ${{outputs.out}} --report ${{outputs.report}}"
         " $[[--extra ${{inputs.extra}}]]",
         environment="plain@latest",
@@ -77,6 +78,7 @@ def job(**more):
             "folder": Input(type="uri_folder", path="data"),
             "file": Input(type="uri_file", path="data/sub/c d.csv", mode=InputOutputModes.DOWNLOAD),
             "asset": Input(type="uri_folder", path="azureml:table:7"),
+            "newest": Input(type="uri_folder", path="azureml:table@latest"),
             "copied": Input(type="uri_folder", path=asset.path, mode="download"),
             "shared": Input(type="uri_folder", path="azureml://datastores/workspaceblobstore/paths/shared/", mode="rw_mount"),
             "model": Input(type="custom_model", path="azureml://datastores/workspaceblobstore/paths/shared/b.csv"),

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/ebb-compute/ebb/internal/api/arm"
@@ -73,6 +74,11 @@ func (s AssetServices) in(f func(r *assetRequest) (int, any, error)) arm.Handler
 		w, err := s.Jobs.Workspace(r.Context(), arm.Caller(r.Context()), workspaceID(r))
 		if err != nil {
 			return 0, nil, err
+		}
+		if name := r.PathValue("name"); r.Method == http.MethodGet {
+			// SDK v2 asks for the newest of Input(path="azureml:NAME@latest") by that
+			// name, scheme and all; no name has a colon.
+			r.SetPathValue("name", strings.TrimPrefix(name, "azureml:"))
 		}
 		return f(&assetRequest{r, w})
 	}

@@ -180,7 +180,8 @@ func (s *Service) Find(ctx context.Context, w Place, c Collection, ref string) (
 		if err := sameWorkspace(w, words[:i], ref); err != nil {
 			return Asset{}, err
 		}
-		if name = words[i+1]; len(words) == i+4 {
+		// SDK v2 makes such an id of Input(path="azureml:NAME@latest"), scheme and all.
+		if name = trimScheme(words[i+1]); len(words) == i+4 {
 			version = words[i+3]
 			if strings.EqualFold(words[i+2], "labels") {
 				name += "@" + version
