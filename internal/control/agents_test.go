@@ -188,6 +188,8 @@ func (m *machine) prepared(attempt string) {
 	p := node.Prepared{Attempt: attempt}
 	if m.w.runs[runOf(attempt)].badSetup {
 		p.Exit = &queue.Exit{Cause: queue.BySetup, Message: "No such package.", Ended: m.w.now}
+	} else {
+		m.w.ready[attempt]++
 	}
 	m.step(p)
 }
@@ -207,7 +209,9 @@ func (m *machine) start(attempt string) {
 	run := m.w.runs[runOf(attempt)]
 	f.process, f.stubborn, f.shim.TimeLimit = true, m.w.chance(0.2), run.run.TimeLimit
 	m.shim(attempt, shim.Event{Started: true})
-	m.w.after(run.length, run.length, func() { m.ended(attempt, run.code) })
+	if run.run.Leaders == 0 || f.kept.Member < run.run.Leaders { // what serves does so until it is stopped
+		m.w.after(run.length, run.length, func() { m.ended(attempt, run.code) })
+	}
 }
 
 // ended is the end of the user's process, which its shim reaps.
@@ -264,6 +268,9 @@ func (m *machine) exit(attempt string, exit queue.Exit) {
 	exit.Started, exit.Ended = f.kept.Started, m.w.now
 	f.exit = &exit
 	m.w.exits[attempt] = append(m.w.exits[attempt], exit)
+	if _, known := m.w.broke[attempt]; !known && exit.Cause == queue.ByExit && exit.Code != 0 {
+		m.w.broke[attempt] = m.w.now
+	}
 	if f.watched == m.life && !m.dead {
 		m.later(0, 5*time.Millisecond, func() { m.tell(attempt) })
 	}

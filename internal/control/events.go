@@ -3,6 +3,7 @@ package control
 import (
 	"encoding/json"
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 	"time"
@@ -84,7 +85,7 @@ func (m *Machine) Connected(now time.Time, id int64, h nodeproto.Hello) {
 	if w.session != nil {
 		m.close(w.session, "the agent has a newer connection")
 	}
-	s := &session{id: id, node: h.Node, warnings: warnings(h), report: h.Report, at: now}
+	s := &session{id: id, node: h.Node, warnings: warnings(h), address: address(h), report: h.Report, at: now}
 	m.sessions[id] = s
 	w.heard, w.silent = now, ""
 	m.speaks(h.Node, s)
@@ -266,8 +267,12 @@ func Desired(v *pool.View, n fleet.Node, term int64) nodeproto.Desired {
 	}
 	for i, mem := range a.Members {
 		if mem.Node == n.ID {
-			w := nodeproto.Wanted{Attempt: a.ID, Fence: a.Fence, Member: i, Stop: a.Stop}
-			if a.Stop != "" {
+			w := nodeproto.Wanted{Attempt: a.ID, Fence: a.Fence, Member: i, Stop: a.Stop, Hold: pool.Holds(a)}
+			switch a.Stop {
+			case "":
+			case queue.ByExit, queue.BySetup:
+				w.Grace = pool.GangGrace
+			default:
 				w.Grace = pool.Grace
 			}
 			d.Attempts = append(d.Attempts, w)
@@ -278,7 +283,7 @@ func Desired(v *pool.View, n fleet.Node, term int64) nodeproto.Desired {
 
 // reported turns an agent's report into an event. Ages count from when it came.
 func reported(s *session, now time.Time) pool.Event {
-	r := pool.Report{Revision: s.report.Revision, Empty: s.report.Empty, Warnings: s.warnings}
+	r := pool.Report{Revision: s.report.Revision, Empty: s.report.Empty, Warnings: s.warnings, Address: s.address}
 	for _, p := range s.report.Attempts {
 		x := pool.Progress{Attempt: p.Attempt, Fence: p.Fence, Phase: p.Phase, Detail: p.Detail, Age: p.StartedAgo}
 		if x.Age > 0 || p.Phase == queue.InRunning {
@@ -297,6 +302,15 @@ const (
 	maxWarnings = 10
 	maxWarning  = 500 // bytes
 )
+
+// address is that of a hello, if it is one.
+func address(h nodeproto.Hello) string {
+	a, err := netip.ParseAddr(h.Address)
+	if err != nil || !a.Is4() {
+		return ""
+	}
+	return a.String()
+}
 
 // warnings are the sentences of a hello, one line each and not without end. How
 // far jobs are kept apart is among them where it falls short.

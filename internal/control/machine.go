@@ -106,6 +106,7 @@ type session struct {
 	at     time.Time // when the report came
 
 	warnings []string // of its hello
+	address  string   // of its hello
 }
 
 // watch is what this machine saw of one node.

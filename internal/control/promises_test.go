@@ -1,8 +1,10 @@
 package control_test
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/ebb-compute/ebb/internal/core/fleet"
@@ -259,8 +261,16 @@ func (w *world) checkOutcome(id string, j *job) {
 	switch s.State {
 	case queue.Completed:
 		w.stats.completed++
-		if len(exits) != j.run.Nodes {
-			w.fail("run %s is Completed after %d of %d exits", id, len(exits), j.run.Nodes)
+		if j.run.Nodes > 1 {
+			w.stats.gangs++
+		}
+		if j.run.Leaders > 0 {
+			w.stats.led++
+			well := func(e queue.Exit) bool { return e.Cause == queue.ByExit && e.Code == 0 }
+			exits = slices.DeleteFunc(slices.Clone(exits), func(e queue.Exit) bool { return !well(e) }) // the others are as the stop left them
+		}
+		if least := cmp.Or(j.run.Leaders, j.run.Nodes); len(exits) < least {
+			w.fail("run %s is Completed after %d of %d exits", id, len(exits), least)
 		}
 		for _, e := range exits {
 			if e.Cause != queue.ByExit || e.Code != 0 {
@@ -273,6 +283,10 @@ func (w *world) checkOutcome(id string, j *job) {
 	case queue.Failed:
 		if s.Failure.Code == "UserError" && j.code == 0 && !j.badSetup {
 			w.fail("run %s is Failed by its user, who did nothing wrong: %+v", id, s.Failure)
+		}
+		broke, ok := w.broke[fmt.Sprintf("%s.%d", id, s.Attempts)]
+		if took := s.Ended.Sub(broke); ok && !w.faults && took > 2*time.Second {
+			w.fail("run %s ends %v after its first process failed", id, took)
 		}
 		if s.Failure.Code == "NodeLost" && s.Attempts < 3 {
 			w.fail("run %s is given up after %d attempts", id, s.Attempts)

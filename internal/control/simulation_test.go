@@ -75,7 +75,7 @@ func TestSimulation(t *testing.T) {
 	wg.Wait()
 	t.Logf("%d seeds: %+v", *seeds, total)
 	// A simulation in which nothing happens proves nothing.
-	if *seeds >= 100 && (total.crashes == 0 || total.deaths == 0 || total.requeued == 0 || total.lost == 0 || total.failedCommits == 0 || total.cancelled == 0) {
+	if *seeds >= 100 && (total.crashes == 0 || total.deaths == 0 || total.requeued == 0 || total.lost == 0 || total.failedCommits == 0 || total.cancelled == 0 || total.gangs == 0 || total.led == 0) {
 		t.Errorf("some fault never happened: %+v", total)
 	}
 }
@@ -101,6 +101,7 @@ func TestSameSeedSameHistory(t *testing.T) {
 
 type stats struct {
 	runs, crashes, deaths, lost, requeued, failedCommits, cancelled, deleted, completed int
+	gangs, led                                                                          int // of those completed
 }
 
 func (s *stats) add(o stats) {
@@ -113,6 +114,8 @@ func (s *stats) add(o stats) {
 	s.cancelled += o.cancelled
 	s.deleted += o.deleted
 	s.completed += o.completed
+	s.gangs += o.gangs
+	s.led += o.led
 }
 
 // event is something that happens at a time.
@@ -173,6 +176,8 @@ type world struct {
 	peers    map[int64]*machine
 	runs     map[string]*job // acknowledged
 	exits    map[string][]queue.Exit
+	ready    map[string]int       // members that were prepared, by attempt
+	broke    map[string]time.Time // when the first process failed, by attempt
 	clusters []string
 	deleted  map[string]bool
 	fence    int64
@@ -188,6 +193,7 @@ func newWorld(seed uint64) *world {
 	w := &world{
 		rnd: rand.New(rand.NewPCG(seed, 3)), now: noon, store: storetest.NewModel(), machines: map[string]*machine{},
 		peers: map[int64]*machine{}, runs: map[string]*job{}, exits: map[string][]queue.Exit{},
+		ready: map[string]int{}, broke: map[string]time.Time{},
 		deleted: map[string]bool{}, last: map[row.Key]row.Row{},
 	}
 	w.faults = seed%4 != 0
@@ -469,6 +475,9 @@ func (m *machine) busy() bool {
 // processes checks what must hold whenever a process starts.
 func (w *world) processes(nodeID, attempt string) {
 	w.tell("process of %s starts on %s", attempt, nodeID)
+	if nodes := w.runs[runOf(attempt)].run.Nodes; w.ready[attempt] < nodes {
+		w.fail("%s starts on %s while %d of its %d members are prepared", attempt, nodeID, w.ready[attempt], nodes)
+	}
 	for id, m := range w.machines {
 		for other, f := range m.disk {
 			switch {
@@ -604,6 +613,9 @@ func (w *world) submit(i int) {
 	}
 	if w.engine.Room > 0 {
 		j.run.Nodes = 1
+	}
+	if j.run.Nodes > 1 && w.rnd.IntN(2) == 0 {
+		j.run.Leaders = 1 + w.rnd.IntN(j.run.Nodes-1)
 	}
 	switch w.rnd.IntN(8) {
 	case 0:

@@ -13,7 +13,6 @@ import (
 	"path/filepath"
 	"runtime"
 	"runtime/debug"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -219,7 +218,7 @@ func (a *Agent) step(ctx context.Context, e Event) {
 	r := a.machine.Report(now)
 	a.published.Store(&published{r, now})
 	tell := a.news
-	if urgent(r) {
+	if a.machine.Urgent() {
 		tell = a.told
 	}
 	select {
@@ -249,13 +248,6 @@ func (a *Agent) take(ctx context.Context, effects []Effect) {
 		m := a.journal.last.Memory
 		a.insist(ctx, "save the memory", func() error { return a.journal.save(m) })
 	}
-}
-
-// urgent reports whether others wait for what a report says: a node that is done
-// with an attempt can have the next, or be removed. How far one has come is for
-// people, who do not see what is over in a moment.
-func urgent(r nodeproto.Report) bool {
-	return r.Empty || slices.ContainsFunc(r.Attempts, func(p nodeproto.Progress) bool { return p.Phase == queue.Ended })
 }
 
 // report is the published report, as of now.

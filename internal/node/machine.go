@@ -38,6 +38,7 @@ type stage int
 const (
 	journalling stage = iota // its folder is being made
 	preparing                // code and environment
+	prepared                 // the other members of its gang are not
 	starting                 // the shim is asked to start
 	running                  // a living shim holds it
 	sweeping                 // the shim is dead without a record; what it left is being killed
@@ -52,6 +53,8 @@ type attempt struct {
 	member  int
 	stage   stage
 	wanted  bool
+	hold    bool // the others of its gang are not prepared
+	gang    bool // it has others
 	stop    queue.Cause
 	grace   time.Duration
 	detail  string
@@ -204,7 +207,7 @@ func (m *Machine) Step(now time.Time, e Event) []Effect {
 	case Found:
 		return m.found(now, e)
 	case Came:
-		return m.came(e.Desired)
+		return m.came(now, e.Desired)
 	case Journalled:
 		return m.at(e.Attempt, []stage{journalling}, func(a *attempt) []Effect { return m.journalled(now, a, e.Taken) })
 	case Noted:
@@ -231,11 +234,11 @@ func (m *Machine) Step(now time.Time, e Event) []Effect {
 			return m.end(a, a.unstarted(now, a.why))
 		})
 	case Superseded:
-		return m.at(e.Attempt, []stage{preparing, starting, running}, func(a *attempt) []Effect {
+		return m.at(e.Attempt, []stage{preparing, prepared, starting, running}, func(a *attempt) []Effect {
 			if a.stop != "" {
 				return nil
 			}
-			return a.halt(queue.ByNodeLoss, lostGrace)
+			return m.halt(now, a, queue.ByNodeLoss, lostGrace)
 		})
 	case Delivered:
 		return m.at(e.Attempt, []stage{delivering}, func(a *attempt) []Effect {
@@ -285,7 +288,7 @@ func (m *Machine) found(now time.Time, e Found) (out []Effect) {
 	return out
 }
 
-func (m *Machine) came(d nodeproto.Desired) (out []Effect) {
+func (m *Machine) came(now time.Time, d nodeproto.Desired) (out []Effect) {
 	if d.Term < m.memory.Term || d.Term == m.memory.Term && d.Revision < m.memory.Revision {
 		return nil
 	}
@@ -297,8 +300,11 @@ func (m *Machine) came(d nodeproto.Desired) (out []Effect) {
 	for _, w := range d.Attempts {
 		wanted[w.Attempt] = true
 		if a, ok := m.attempts[w.Attempt]; ok {
-			if w.Stop != "" {
-				out = append(out, a.halt(w.Stop, w.Grace)...)
+			switch a.hold = w.Hold; {
+			case w.Stop != "":
+				out = append(out, m.halt(now, a, w.Stop, w.Grace)...)
+			case a.stage == prepared && !a.hold:
+				out = append(out, a.start()...)
 			}
 			continue
 		}
@@ -307,7 +313,7 @@ func (m *Machine) came(d nodeproto.Desired) (out []Effect) {
 	for _, a := range m.sorted() {
 		a.wanted = wanted[a.id]
 		if !a.wanted && a.stop == "" {
-			out = append(out, a.halt(queue.ByNodeLoss, lostGrace)...)
+			out = append(out, m.halt(now, a, queue.ByNodeLoss, lostGrace)...)
 		}
 	}
 	out = append(out, m.forget()...)
@@ -334,7 +340,7 @@ func (m *Machine) take(w nodeproto.Wanted) []Effect {
 			return nil
 		}
 	}
-	m.attempts[w.Attempt] = &attempt{id: w.Attempt, fence: w.Fence, member: w.Member, wanted: true, stop: w.Stop, grace: w.Grace}
+	m.attempts[w.Attempt] = &attempt{id: w.Attempt, fence: w.Fence, member: w.Member, wanted: true, hold: w.Hold, gang: w.Hold, stop: w.Stop, grace: w.Grace}
 	return []Effect{Journal{w.Attempt, w.Fence, w.Member}}
 }
 
@@ -357,7 +363,14 @@ func (m *Machine) prepared(now time.Time, a *attempt, exit *queue.Exit) []Effect
 		return m.end(a, a.unstarted(now, "It was stopped while it was prepared."))
 	case exit != nil:
 		return m.end(a, *exit)
+	case a.hold:
+		a.stage = prepared
+		return nil
 	}
+	return a.start()
+}
+
+func (a *attempt) start() []Effect {
 	a.stage = starting
 	return []Effect{Start{a.id}}
 }
@@ -389,16 +402,18 @@ func (m *Machine) forget() (out []Effect) {
 }
 
 // halt asks for a stop, once per cause.
-func (a *attempt) halt(c queue.Cause, grace time.Duration) []Effect {
+func (m *Machine) halt(now time.Time, a *attempt, c queue.Cause, grace time.Duration) []Effect {
 	if a.stop == c || a.stage > running {
 		return nil
 	}
 	first := a.stop == ""
 	a.stop, a.grace = c, grace
-	if a.stage == preparing && first {
+	switch {
+	case a.stage == preparing && first:
 		return []Effect{Quit{a.id}}
-	}
-	if a.stage == starting || a.stage == running {
+	case a.stage == prepared:
+		return m.end(a, a.unstarted(now, "It was stopped before it started."))
+	case a.stage == starting, a.stage == running:
 		return a.stopping()
 	}
 	return nil
@@ -441,12 +456,27 @@ func (m *Machine) Report(now time.Time) nodeproto.Report {
 	return r
 }
 
+// Urgent reports whether others wait for what the report says: a node that is
+// done with an attempt can have the next, or be removed, and what a gang's member
+// has come to decides over the others. How far a single one has come is for
+// people, who do not see what is over in a moment.
+func (m *Machine) Urgent() bool {
+	for _, a := range m.attempts {
+		if a.stage == ended || a.stage == forgetting || a.gang && (a.stage == prepared || a.stage == delivering) {
+			return true
+		}
+	}
+	return m.told && m.drain && len(m.attempts) == 0
+}
+
 func (s stage) phase() queue.Phase {
 	switch s {
 	case journalling:
 		return queue.Placed
-	case preparing, starting:
+	case preparing:
 		return queue.InPreparing
+	case prepared, starting:
+		return queue.Prepared
 	case running, sweeping:
 		return queue.InRunning
 	case delivering:

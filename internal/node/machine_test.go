@@ -49,6 +49,10 @@ func stop(id string, fence int64, c queue.Cause) nodeproto.Wanted {
 	return nodeproto.Wanted{Attempt: id, Fence: fence, Stop: c, Grace: time.Second}
 }
 
+func waits(id string, fence int64) nodeproto.Wanted {
+	return nodeproto.Wanted{Attempt: id, Fence: fence, Hold: true}
+}
+
 // step is an event and what it must lead to.
 type step struct {
 	event node.Event
@@ -101,6 +105,32 @@ func TestMachineDoes(t *testing.T) {
 			{desired(2, stop("r.1", 1, queue.ByCancel)), "Save, Quit r.1"},
 			{node.Prepared{Attempt: "r.1"}, "Record r.1, Deliver r.1"},
 		}, phase: queue.InFinalizing, cause: queue.ByCancel},
+		"one of a gang waits for the others": {steps: []step{
+			{desired(1, waits("r.1", 1)), "Save, Journal r.1"},
+			{node.Journalled{Attempt: "r.1"}, "Prepare r.1"},
+			{node.Prepared{Attempt: "r.1"}, ""},
+			{desired(2, waits("r.1", 1)), "Save"},
+		}, phase: queue.Prepared},
+		"one of a gang starts when it is let go, once": {steps: []step{
+			{desired(1, waits("r.1", 1)), "Save, Journal r.1"},
+			{node.Journalled{Attempt: "r.1"}, "Prepare r.1"},
+			{node.Prepared{Attempt: "r.1"}, ""},
+			{desired(2, wanted("r.1", 1)), "Save, Start r.1"},
+			{desired(3, wanted("r.1", 1)), "Save"},
+			{desired(2, waits("r.1", 1)), ""},
+		}, phase: queue.Prepared},
+		"a stop ends one of a gang that waits": {steps: []step{
+			{desired(1, waits("r.1", 1)), "Save, Journal r.1"},
+			{node.Journalled{Attempt: "r.1"}, "Prepare r.1"},
+			{node.Prepared{Attempt: "r.1"}, ""},
+			{desired(2, stop("r.1", 1, queue.BySetup)), "Save, Record r.1, Deliver r.1"},
+		}, phase: queue.InFinalizing, cause: queue.BySetup},
+		"one of a gang whose node is wanted no more ends": {steps: []step{
+			{desired(1, waits("r.1", 1)), "Save, Journal r.1"},
+			{node.Journalled{Attempt: "r.1"}, "Prepare r.1"},
+			{node.Prepared{Attempt: "r.1"}, ""},
+			{node.Superseded{Attempt: "r.1"}, "Record r.1, Deliver r.1"},
+		}, phase: queue.InFinalizing, cause: queue.ByNodeLoss},
 		"an attempt first heard of with its stop is journalled and never started": {steps: []step{
 			{desired(1, stop("r.1", 1, queue.ByTimeout)), "Save, Journal r.1"},
 			{node.Journalled{Attempt: "r.1"}, "Record r.1, Deliver r.1"},

@@ -20,6 +20,9 @@
 //	POST attempts/{attempt}/outputs?fence=&member=&done=  all of them are there: they go
 //	     to their places. done=true: the process ended well, so outputs become assets
 //	GET  execs/{id}    a WebSocket for one [Exec], asked for by a [Message]
+//	GET  attempts/{attempt}/members/{member}/exec?id=&fence=&arg=  a WebSocket as a user's
+//	     of the same: a command that outlives it, on another member of a gang, and
+//	     is started once by its id
 //
 // A request whose fence is not the run's newest is answered 410: the attempt is
 // over, whatever the agent believes. How any of this may change: [Version].
@@ -28,6 +31,7 @@ package nodeproto
 import (
 	"time"
 
+	"github.com/ebb-compute/ebb/internal/core/gang"
 	"github.com/ebb-compute/ebb/internal/core/queue"
 )
 
@@ -46,11 +50,12 @@ const (
 type Hello struct {
 	Version      int      `json:"version"`
 	Node         string   `json:"node"`
-	Installation string   `json:"installation"` // whose node it is; another's is refused
-	Software     string   `json:"software"`     // version of the binary
-	Boot         string   `json:"boot"`         // kernel boot id
-	Process      string   `json:"process"`      // random, new with each start of the agent
-	Isolation    string   `json:"isolation"`    // "user+landlock", "landlock", "none"
+	Installation string   `json:"installation"`      // whose node it is; another's is refused
+	Software     string   `json:"software"`          // version of the binary
+	Boot         string   `json:"boot"`              // kernel boot id
+	Process      string   `json:"process"`           // random, new with each start of the agent
+	Isolation    string   `json:"isolation"`         // "user+landlock", "landlock", "none"
+	Address      string   `json:"address,omitempty"` // IPv4, where the other nodes of a job reach this one
 	Warnings     []string `json:"warnings,omitempty"`
 	Report       Report   `json:"report"`
 }
@@ -83,6 +88,7 @@ type Exec struct {
 	Term     string   `json:"term,omitempty"` // kind of terminal, for TERM
 	Rows     int      `json:"rows,omitempty"`
 	Cols     int      `json:"cols,omitempty"`
+	Keep     bool     `json:"keep,omitempty"` // it goes on without those who asked for it
 }
 
 // Channel says what the bytes of a message of an [Exec] are.
@@ -118,6 +124,7 @@ type Wanted struct {
 	Member  int           `json:"member"`
 	Stop    queue.Cause   `json:"stop,omitempty"`  // SIGTERM, Grace, SIGKILL
 	Grace   time.Duration `json:"grace,omitempty"` // nanoseconds
+	Hold    bool          `json:"hold,omitempty"`  // prepare it, and start nothing until this is gone
 }
 
 // Report is all that a node has, whole.
@@ -147,10 +154,11 @@ type Order struct {
 	Member    int               `json:"member"`
 	Number    int               `json:"number"` // of the attempt: 1, 2, ...
 	Task      queue.Task        `json:"task"`
-	Variables map[string]string `json:"variables"` // AZUREML_*, AZ_BATCH_*: set by the server, over the user's
-	VCPUs     int               `json:"vcpus"`     // of the size; count
-	MemoryGiB float64           `json:"memoryGiB"` // of the size
-	LogName   string            `json:"logName"`   // where standard output and error go, as "user_logs/std_log.txt"
+	Variables map[string]string `json:"variables"`      // AZUREML_*, AZ_BATCH_*: set by the server, over the user's
+	VCPUs     int               `json:"vcpus"`          // of the size; count
+	MemoryGiB float64           `json:"memoryGiB"`      // of the size
+	LogName   string            `json:"logName"`        // where standard output and error go, as "user_logs/std_log.txt"
+	Gang      *gang.Plan        `json:"gang,omitempty"` // its processes; nil: there is one in all
 }
 
 // LogSize answers an append: how many bytes the server has of that log.

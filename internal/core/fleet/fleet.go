@@ -35,10 +35,16 @@ type Cluster struct {
 	Deleting    bool
 	Created     time.Time
 
+	Isolated bool // its nodes do not reach each other, so a job has one
+
 	Instance bool      // a compute instance: Min and Max are 1 and its node stays while it is on
 	Off      bool      // an instance that was stopped
 	Switched time.Time // when an instance was last made, started, stopped or restarted: nodes from before leave
 }
+
+// MostInTouch is how many nodes a cluster may have that reach each other. Above,
+// communication between them is off, as in Azure.
+const MostInTouch = 100
 
 // Key implements [row.Row].
 func (c Cluster) Key() row.Key { return row.Key{Kind: row.Cluster, ID: c.ID} }
@@ -158,6 +164,7 @@ type Node struct {
 	Revision  int64     // of what its agent is asked for; raised with every change of it
 	Why       string    // one sentence on the present state; may be empty
 	Warnings  []string  // sentences of its agent's last hello on what jobs do without here
+	Address   string    // IPv4, where the other nodes of a job reach it; empty: its agent said none
 	Created   time.Time
 }
 

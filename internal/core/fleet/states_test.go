@@ -51,10 +51,10 @@ up to its number of attempts. CancelRequested is what clients are shown of a run
 ## An attempt
 
 Phases only go forward, and may be skipped. Each member, one for each node of a gang, has a phase of its own; the attempt's is
-that of the member furthest behind. It has ended when all members have.
+that of the member furthest behind. It has ended when all members have. None goes on from prepared before all have come so far.
 
 `)
-	phases := []queue.Phase{queue.Placed, queue.InPreparing, queue.InRunning, queue.InFinalizing, queue.Ended}
+	phases := []queue.Phase{queue.Placed, queue.InPreparing, queue.Prepared, queue.InRunning, queue.InFinalizing, queue.Ended}
 	forward := map[queue.Phase][]queue.Phase{}
 	for i, p := range phases {
 		if p.Rank() != i {

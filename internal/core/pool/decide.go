@@ -101,6 +101,9 @@ func (l Look) String() string {
 // Grace is how long a process has between SIGTERM and SIGKILL when it is stopped.
 const Grace = 5 * time.Second
 
+// GangGrace is the same for a process whose gang has ended without it.
+const GangGrace = time.Second
+
 // Times that no client sees and no configuration changes.
 const (
 	launchRetryMin = time.Second

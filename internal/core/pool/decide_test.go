@@ -322,6 +322,7 @@ func TestOneCauseForAGang(t *testing.T) {
 		stop     queue.Cause
 		cancel   bool
 		attempts int
+		leaders  int
 		exits    []queue.Exit
 		want     queue.State
 		code     string
@@ -329,7 +330,12 @@ func TestOneCauseForAGang(t *testing.T) {
 	}{
 		"all well":                               {exits: []queue.Exit{exit(queue.ByExit, 0), exit(queue.ByExit, 0)}, want: queue.Completed},
 		"one bad exit fails the run":             {exits: []queue.Exit{exit(queue.ByExit, 0), exit(queue.ByExit, 3)}, want: queue.Failed, code: "UserError", exit: 3},
-		"an exit wins over a lost node":          {exits: []queue.Exit{exit(queue.ByNodeLoss, 0), exit(queue.ByExit, 3)}, want: queue.Failed, code: "UserError", exit: 3},
+		"a lost node explains the others' exits": {exits: []queue.Exit{exit(queue.ByNodeLoss, 0), exit(queue.ByExit, 3)}, stop: queue.ByExit, want: queue.Queued},
+		"a named process tells more than mpirun": {exits: []queue.Exit{exit(queue.ByExit, 1), {Cause: queue.ByExit, Code: 4, Process: "rank 2", Ended: start.Add(time.Second)}}, stop: queue.ByExit, want: queue.Failed, code: "UserError", exit: 4},
+		"the first of two named ones counts":     {exits: []queue.Exit{{Cause: queue.ByExit, Code: 5, Process: "rank 0", Ended: start.Add(time.Second)}, {Cause: queue.ByExit, Code: 4, Process: "rank 2", Ended: start}}, stop: queue.ByExit, want: queue.Failed, code: "UserError", exit: 4},
+		"one that serves may be killed":          {leaders: 1, exits: []queue.Exit{exit(queue.ByExit, 0), exit(queue.ByExit, 137)}, stop: queue.ByExit, want: queue.Completed},
+		"one that serves may be lost at the end": {leaders: 1, exits: []queue.Exit{exit(queue.ByExit, 0), exit(queue.ByNodeLoss, 0)}, stop: queue.ByExit, want: queue.Completed},
+		"one that serves must not fail":          {leaders: 1, exits: []queue.Exit{exit(queue.ByExit, 143), exit(queue.ByExit, 2)}, stop: queue.ByExit, want: queue.Failed, code: "UserError", exit: 143},
 		"a good exit does not hide a lost node":  {exits: []queue.Exit{exit(queue.ByNodeLoss, 0), exit(queue.ByExit, 0)}, want: queue.Queued},
 		"a lost node's gang may run again":       {exits: []queue.Exit{exit(queue.ByNodeLoss, 0), exit(queue.ByNodeLoss, 143)}, stop: queue.ByNodeLoss, want: queue.Queued},
 		"what the stop killed did not fail":      {exits: []queue.Exit{exit(queue.ByNodeLoss, 0), exit(queue.ByExit, 143)}, stop: queue.ByNodeLoss, want: queue.Queued},
@@ -343,7 +349,7 @@ func TestOneCauseForAGang(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			r := run(1, 2)
-			r.Cancel = tc.cancel
+			r.Cancel, r.Leaders = tc.cancel, tc.leaders
 			v := view(put(cluster("cpu", 0, 2)), placed(r, queue.InRunning, 0, 0, 1))
 			a, _ := v.Attempt("r1.1")
 			a.Stop = tc.stop

@@ -39,6 +39,7 @@ type Report struct {
 	Empty    bool
 	Attempts []Progress
 	Warnings []string // what its agent said in its hello
+	Address  string   // the same
 }
 
 // Progress is how far an attempt has come on one node.
@@ -177,14 +178,14 @@ func (t *turn) removed(s *site, i int) {
 }
 
 func (t *turn) reported(s *site, i int, r Report) {
-	if !slices.Equal(s.nodes[i].Warnings, r.Warnings) {
-		s.nodes[i].Warnings = r.Warnings
+	if !slices.Equal(s.nodes[i].Warnings, r.Warnings) || s.nodes[i].Address != r.Address {
+		s.nodes[i].Warnings, s.nodes[i].Address = r.Warnings, r.Address
 		t.save(s, i)
 	}
 	t.heard(s, i)
 	n := s.nodes[i]
 	for _, p := range r.Attempts {
-		t.progress(s.nodes[i], p)
+		t.progress(s, s.nodes[i], p)
 	}
 	// An older Empty is about an order that has been taken back since.
 	if r.Empty && n.State == fleet.Draining && r.Revision == n.Revision {
@@ -193,7 +194,7 @@ func (t *turn) reported(s *site, i int, r Report) {
 }
 
 // progress takes what a node says of an attempt. Phases only go forward.
-func (t *turn) progress(n fleet.Node, p Progress) {
+func (t *turn) progress(s *site, n fleet.Node, p Progress) {
 	a, ok := t.attempt(p.Attempt)
 	if !ok || a.Fence != p.Fence {
 		return
@@ -219,8 +220,18 @@ func (t *turn) progress(n fleet.Node, p Progress) {
 			a.Started = a.Placed
 		}
 	}
+	held := Holds(a)
 	a.Phase = least(a)
 	t.saveAttempt(a)
+	if held && !Holds(a) {
+		t.tell(s, a)
+	}
+}
+
+// Holds reports whether members of a that are prepared wait for the others. An
+// attempt is let go once for all, in the same commit as the last one's word.
+func Holds(a queue.Attempt) bool {
+	return len(a.Members) > 1 && a.Phase.Rank() < queue.Prepared.Rank()
 }
 
 // exitOf returns how a member ended. A node that says it ended but not how has

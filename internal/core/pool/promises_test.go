@@ -32,7 +32,10 @@ func TestPromises(t *testing.T) {
 	if total.passed < 10 {
 		t.Errorf("only %d runs passed a head", total.passed)
 	}
-	t.Logf("%v, %d passed a head", total.verbs, total.passed)
+	if total.released < 10 {
+		t.Errorf("only %d gangs were let go", total.released)
+	}
+	t.Logf("%v, %d passed a head, %d gangs let go", total.verbs, total.passed, total.released)
 }
 
 // FuzzDecide hunts for a broken promise; go test alone runs only its seeds.
@@ -44,6 +47,8 @@ func FuzzDecide(f *testing.F) {
 type tally struct {
 	verbs  map[pool.Verb]int
 	passed int
+
+	released int // gangs
 }
 
 // dealt is one case: what is, and what was seen.
@@ -197,6 +202,9 @@ func (d *dealt) run(c fleet.Cluster) queue.Run {
 		ID: fmt.Sprintf("r%d", d.runs), Cluster: c.ID, Nodes: d.rnd.IntN(4), Priority: d.rnd.IntN(2),
 		Submitted: d.ago(10 * time.Second), Cancel: d.rnd.IntN(10) == 0,
 	}
+	if r.Nodes > 1 && d.rnd.IntN(2) == 0 {
+		r.Leaders = 1 + d.rnd.IntN(r.Nodes-1)
+	}
 	if d.rnd.IntN(2) == 0 {
 		r.TimeLimit = time.Duration(1+d.rnd.IntN(30)) * time.Minute
 	}
@@ -206,7 +214,10 @@ func (d *dealt) run(c fleet.Cluster) queue.Run {
 // busy adds a run with its nodes and returns the next number.
 func (d *dealt) busy(c fleet.Cluster, number int64) int64 {
 	r := d.run(c)
-	phases := []queue.Phase{queue.Placed, queue.InPreparing, queue.InRunning, queue.InRunning, queue.InFinalizing}
+	phases := []queue.Phase{queue.Placed, queue.InPreparing, queue.Prepared, queue.InRunning, queue.InRunning, queue.InFinalizing}
+	if r.Nodes > 1 && d.rnd.IntN(3) == 0 { // a gang that is being prepared
+		phases = []queue.Phase{queue.InPreparing, queue.Prepared, queue.Prepared}
+	}
 	a := queue.Attempt{ID: r.ID + ".1", Run: r.ID, N: 1, Cluster: c.ID, Fence: int64(100 + d.runs), Placed: d.ago(20 * time.Minute), Phase: queue.InFinalizing}
 	for range max(1, r.Nodes) {
 		n := d.node(c, number, []fleet.NodeState{fleet.Busy, fleet.Busy, fleet.Busy, fleet.Unusable, fleet.Removing}[d.rnd.IntN(5)])
@@ -225,13 +236,17 @@ func (d *dealt) busy(c fleet.Cluster, number int64) int64 {
 		a.Members = append(a.Members, m)
 		d.v = d.v.Apply(row.Put(n))
 		d.see(n)
+		if m.Phase.Rank() < queue.Prepared.Rank() && d.rnd.IntN(2) == 0 {
+			p := pool.Progress{Attempt: a.ID, Fence: a.Fence, Phase: queue.Prepared}
+			d.facts.Seen = append(d.facts.Seen, pool.Event{Kind: pool.Reported, Node: n.ID, Report: pool.Report{Attempts: []pool.Progress{p}}})
+		}
 		if d.rnd.IntN(4) == 0 {
 			p := pool.Progress{Attempt: a.ID, Fence: a.Fence, Phase: queue.Ended, Exit: queue.Exit{Cause: queue.ByExit, Code: d.rnd.IntN(2)}}
 			d.facts.Seen = append(d.facts.Seen, pool.Event{Kind: pool.Reported, Node: n.ID, Report: pool.Report{Attempts: []pool.Progress{p}}})
 		}
 	}
 	state := map[queue.Phase]queue.State{
-		queue.Placed: queue.Starting, queue.InPreparing: queue.Preparing, queue.InRunning: queue.Running, queue.InFinalizing: queue.Finalizing,
+		queue.Placed: queue.Starting, queue.InPreparing: queue.Preparing, queue.Prepared: queue.Preparing, queue.InRunning: queue.Running, queue.InFinalizing: queue.Finalizing,
 	}[a.Phase]
 	d.v = d.v.Apply(put(a, queue.Status{ID: r.ID, State: state, Attempts: 1, Started: a.Started}, r)...)
 	return number
@@ -274,6 +289,7 @@ func checkPromises(t *testing.T, seed uint64, total *tally) {
 		d.checkOrder(t, c, p, next, total)
 	}
 	d.checkNodes(t, p, next)
+	d.checkGangs(t, next, total)
 	d.checkRoom(t, p, next)
 	// Looking again at once wants nothing but what new events bring.
 	quiet := d.facts
@@ -378,6 +394,24 @@ func (d *dealt) checkNodes(t *testing.T, p pool.Plan, next *pool.View) {
 		for _, m := range try.Members {
 			if d.facts.Away[m.Node] {
 				t.Errorf("%s starts on %s, whose agent is away", a.Attempt, m.Node)
+			}
+		}
+	}
+}
+
+// checkGangs: whoever is let go is told so.
+func (d *dealt) checkGangs(t *testing.T, next *pool.View, total *tally) {
+	t.Helper()
+	for a := range d.v.Attempts() {
+		is, live := next.Attempt(a.ID)
+		if !live || !pool.Holds(a) || pool.Holds(is) {
+			continue
+		}
+		total.released++
+		for _, m := range is.Members {
+			was, _ := d.v.Node(m.Node)
+			if n, ok := next.Node(m.Node); ok && m.Phase != queue.Ended && n.Revision <= was.Revision {
+				t.Errorf("%s holds %s, which may start, at the revision it had before", m.Node, a.ID)
 			}
 		}
 	}

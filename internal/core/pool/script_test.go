@@ -85,6 +85,7 @@ func (s *stage) play(script string) string {
 //	instance NAME on|off|again IDLE  a user wants an instance, stops it, starts it (again: restarts)
 //	delete NAME                   a user deletes it
 //	submit RUN CLUSTER NODES [LIMIT]
+//	led RUN LEADERS               its first nodes lead, the others serve them
 //	cancel RUN
 //	room VCPUS                    the engine has so many, and does not oversubscribe
 //	away|back NODE                its agent is not connected, or is again
@@ -144,6 +145,10 @@ func (s *stage) do(line string) string {
 		}
 		s.apply(queued(r)...)
 		s.now = s.now.Add(time.Millisecond) // nobody submits two at once
+	case "led":
+		r, _ := s.v.Run(arg(1))
+		r.Leaders = number(2)
+		s.apply(row.Put(r))
 	case "cancel":
 		r, ok := s.v.Run(arg(1))
 		if !ok {
@@ -226,7 +231,11 @@ func (s *stage) show() string {
 		st, _ := s.v.ClusterStatus(c.ID)
 		out = append(out, strings.TrimSpace(fmt.Sprintf("%s %s %s, %d of %d nodes  %s", c.Name, st.Provisioning, st.Allocation, s.v.NodeCount(c.ID), st.Target, st.Why)))
 		for _, n := range s.v.NodesOf(c.ID) {
-			out = append(out, strings.TrimRight(fmt.Sprintf("  %s %s %s", n.ID, n.State, n.Attempt), " "))
+			line := fmt.Sprintf("  %s %s %s", n.ID, n.State, n.Attempt)
+			if a, ok := s.v.Attempt(n.Attempt); ok && len(a.Members) > 1 {
+				line += fmt.Sprintf(" %s, revision %d", a.Phase, n.Revision)
+			}
+			out = append(out, strings.TrimRight(line, " "))
 		}
 		for r := range s.v.RunsOf(c.ID) {
 			rs, _ := s.v.RunStatus(r.ID)

@@ -185,6 +185,7 @@ func (t *turn) start(s *site, r *queue.Run, rs queue.Status, nodes []int) {
 		Fence: t.nextFence(), Phase: queue.Placed, Placed: t.now,
 	}
 	rs.Notes = s.notes(nodes)
+	slices.Sort(nodes) // by number: people look for rank 0 on the first
 	for _, i := range nodes {
 		if s.nodes[i].State == fleet.Draining {
 			t.keep(s, i, "a run needs it")

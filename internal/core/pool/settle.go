@@ -79,7 +79,7 @@ func shown(p queue.Phase) queue.State {
 	switch p {
 	case queue.Placed:
 		return queue.Starting
-	case queue.InPreparing:
+	case queue.InPreparing, queue.Prepared:
 		return queue.Preparing
 	case queue.InRunning:
 		return queue.Running
@@ -127,7 +127,20 @@ func (t *turn) stopCause(s *site, a queue.Attempt, r *queue.Run) (cause queue.Ca
 			cause, why = c, fmt.Sprintf("its member on %s ended by %s, and a gang ends as a whole", m.Node, c)
 		}
 	}
+	if cause == "" && ledWell(a, r) {
+		return queue.ByExit, "its first processes ended well, and the others serve them"
+	}
 	return cause, why
+}
+
+// ledWell reports whether the members that lead have all ended well.
+func ledWell(a queue.Attempt, r *queue.Run) bool {
+	if r.Leaders <= 0 || r.Leaders >= len(a.Members) {
+		return false
+	}
+	return !slices.ContainsFunc(a.Members[:r.Leaders], func(m queue.Member) bool {
+		return m.Exit.Cause != queue.ByExit || m.Exit.Code != 0
+	})
 }
 
 // tell raises the revision of every node that still has a member of a.
@@ -225,15 +238,15 @@ func causeOf(a queue.Attempt, r *queue.Run) (queue.Cause, queue.Member) {
 	case a.Stop == queue.ByCancel, a.Stop == queue.ByTimeout:
 		best = a.Stop
 	}
-	for _, m := range a.Members {
+	for i, m := range a.Members {
 		c := m.Exit.Cause
-		lost := a.Stop == queue.ByNodeLoss || a.Stop == queue.ByPreemption
-		killed := m.Exit.Code == 128+15 || m.Exit.Code == 128+9 // SIGTERM, SIGKILL: what a stop sends
-		if c == "" || c == queue.ByExit && (m.Exit.Code == 0 || lost && killed) {
+		if c == "" || excused(a, r, i) {
 			continue
 		}
-		// Of several that ended by themselves the first counts.
-		first := c == best && by.Node != "" && m.Exit.Ended.Before(by.Exit.Ended)
+		// Of several that ended by themselves the first counts, and before it one
+		// that knows which process it was.
+		named, was := m.Exit.Process != "", by.Exit.Process != ""
+		first := c == best && by.Node != "" && (named && !was || named == was && m.Exit.Ended.Before(by.Exit.Ended))
 		if stronger(c, best) || first || by.Node == "" && c == best {
 			best, by = c, m
 		}
@@ -242,6 +255,28 @@ func causeOf(a queue.Attempt, r *queue.Run) (queue.Cause, queue.Member) {
 		best = a.Stop // all it left is the order to stop
 	}
 	return best, by
+}
+
+// excused reports whether the end of member i says nothing about its run: it
+// ended well, or for want of what others took from it.
+func excused(a queue.Attempt, r *queue.Run, i int) bool {
+	exit, gang := a.Members[i].Exit, len(a.Members) > 1
+	if gang && i >= r.Leaders && ledWell(a, r) && (exit.Cause == queue.ByExit || exit.Cause == queue.ByNodeLoss) {
+		return true
+	}
+	if exit.Cause != queue.ByExit || exit.Code == 0 {
+		return exit.Cause == queue.ByExit
+	}
+	// A gang that lost a node fails on the others too, often before anybody knows
+	// why: that is not for its user to mend.
+	lostNode := func(m queue.Member) bool {
+		return m.Exit.Cause == queue.ByNodeLoss || m.Exit.Cause == queue.ByPreemption
+	}
+	if gang && slices.ContainsFunc(a.Members, lostNode) {
+		return true
+	}
+	killed := exit.Code == 128+15 || exit.Code == 128+9 // SIGTERM, SIGKILL: what a stop sends
+	return killed && (a.Stop == queue.ByNodeLoss || a.Stop == queue.ByPreemption)
 }
 
 // causes from the one that wins to the weakest.

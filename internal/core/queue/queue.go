@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/ebb-compute/ebb/internal/core/gang"
 	"github.com/ebb-compute/ebb/internal/core/row"
 )
 
@@ -20,6 +21,7 @@ type Run struct {
 	Document    string // ID of its [row.Job] document
 	Cluster     string // lower-case ARM id of the compute
 	Nodes       int    // all or none start (gang); at least 1
+	Leaders     int    // the first members, whose good end is that of all: the others serve them; 0: all lead
 	Priority    int    // higher first; 0 is normal
 	Submitted   time.Time
 	TimeLimit   time.Duration // of one attempt's running; 0: none
@@ -112,13 +114,14 @@ type Phase string
 const (
 	Placed       Phase = "placed"    // recorded; its nodes are told
 	InPreparing  Phase = "preparing" // code and environment are being made
+	Prepared     Phase = "prepared"  // a gang's member waits for the others, and starts when all are
 	InRunning    Phase = "running"
 	InFinalizing Phase = "finalizing" // processes ended; logs and outputs are on their way
 	Ended        Phase = "ended"
 )
 
 // phases in order; [Phase.Rank] is the index.
-var phases = []Phase{Placed, InPreparing, InRunning, InFinalizing, Ended}
+var phases = []Phase{Placed, InPreparing, Prepared, InRunning, InFinalizing, Ended}
 
 // Rank orders phases.
 func (p Phase) Rank() int { return slices.Index(phases, p) }
@@ -140,6 +143,7 @@ const (
 type Exit struct {
 	Cause   Cause
 	Code    int    // exit code; 128+n for signal n
+	Process string `json:",omitempty"` // which of several processes it was, as "rank 3"; empty: the only one, or nobody knows
 	Message string // for people: what failed, with the last lines of the log
 	Started time.Time
 	Ended   time.Time
@@ -208,6 +212,7 @@ type Task struct {
 	Variables    map[string]string `json:"variables,omitempty"` // the user's environment variables
 	Environment  Environment       `json:"environment"`
 	Framework    string            `json:"framework,omitempty"`
+	Spread       gang.Spread       `json:"spread,omitzero"` // how its processes lie on its nodes
 	TimeLimit    time.Duration     `json:"timeLimit,omitempty"`
 
 	// Of ARM jobs: command and variables hold references, which the node fills,
