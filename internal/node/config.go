@@ -22,6 +22,7 @@ type Config struct {
 	Networks     []string   `json:"networks,omitempty"` // private ones that inputs by https:// may come from, as "10.0.0.0/8"
 	Size         fleet.Size `json:"size"`
 	LowPriority  bool       `json:"lowPriority,omitempty"`
+	Address      string     `json:"address,omitempty"`  // IPv4, this node's alone, where others reach its jobs
 	GPUs         []string   `json:"gpus,omitempty"`     // UUIDs of those that are this node's alone
 	Warnings     []string   `json:"warnings,omitempty"` // said once to the server
 }

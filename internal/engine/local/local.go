@@ -5,7 +5,7 @@
 // What is true is read from the folders every time, so any number of engines
 // and crashes may lie between two calls:
 //
-//	DIR/.lock                held while a folder is made: GPUs are given one node at a time
+//	DIR/.lock                held while a folder is made: GPUs and addresses are given one node at a time
 //	DIR/{node}/node.json     the contract with the agent (node.Config), 0600
 //	DIR/{node}/lock          flock held by the living agent: the only proof of life
 //	DIR/{node}/removing      Remove has begun: no agent may start here any more
@@ -78,6 +78,7 @@ type record struct {
 	Networks     []string   `json:"networks,omitempty"`
 	Size         fleet.Size `json:"size"`
 	LowPriority  bool       `json:"lowPriority,omitempty"`
+	Address      string     `json:"address"` // no other node's that is there
 	GPUs         []string   `json:"gpus,omitempty"`
 	Warnings     []string   `json:"warnings,omitempty"`
 

@@ -150,6 +150,7 @@ func nodeJSON(t *testing.T, e *local.Engine, node string) (v struct {
 	Node, Token, Server, Cache string
 	GPUs, Warnings, Readable   []string
 	Networks                   []string
+	Address                    string
 }) {
 	t.Helper()
 	path := filepath.Join(e.Dir, node, "node.json")
@@ -366,6 +367,28 @@ func TestGPUsAreGivenToOneNodeAtATime(t *testing.T) {
 	}
 	if got := nodeJSON(t, e, "g-9").GPUs; got[0] != a[0] {
 		t.Fatalf("GPUs %v, want the freed %v", got, a)
+	}
+}
+
+// Each node has an address of its own, and one that leaves gives it back.
+func TestNodesHaveAddressesOfTheirOwn(t *testing.T) {
+	t.Parallel()
+	e, _ := open(t)
+	launch := func(node string) string {
+		if err := e.Launch(t.Context(), gpuSpec(node, 0)); err != nil {
+			t.Fatal(err)
+		}
+		return nodeJSON(t, e, node).Address
+	}
+	a, b := launch("n1"), launch("n2")
+	if a != "127.77.0.1" || b != "127.77.0.2" {
+		t.Errorf("n1 has %s and n2 %s", a, b)
+	}
+	if err := e.Remove(t.Context(), "n1"); err != nil {
+		t.Fatal(err)
+	}
+	if c, d := launch("n3"), launch("n4"); c != a || d != "127.77.0.3" {
+		t.Errorf("n3 has %s and n4 %s", c, d)
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"encoding/csv"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"os/exec"
 	"strconv"
@@ -60,6 +61,9 @@ func (e *Engine) room(ctx context.Context, spec engine.Spec, r *record) error {
 	if err := fits(spec, c, others); err != nil {
 		return err
 	}
+	if r.Address, err = address(others); err != nil {
+		return err
+	}
 	s := spec.Size
 	if s.VCPUs > c.VCPUs || s.MemoryGiB > c.MemoryGiB {
 		r.Warnings = append(r.Warnings, fmt.Sprintf("%s has %d vCPUs and %g GiB of memory; the node runs with what this machine has: %d vCPUs and %.1f GiB.", s.Name, s.VCPUs, s.MemoryGiB, c.VCPUs, c.MemoryGiB))
@@ -99,6 +103,24 @@ func gpus(n int) string {
 		return "1 GPU"
 	}
 	return fmt.Sprintf("%d GPUs", n)
+}
+
+// addresses from which nodes have one each: a machine answers to all of 127/8, and
+// what comes from elsewhere never gets there.
+var addresses = netip.MustParsePrefix("127.77.0.0/16")
+
+// address is the first that no other node has.
+func address(others []record) (string, error) {
+	taken := map[string]bool{}
+	for _, o := range others {
+		taken[o.Address] = true
+	}
+	for a := addresses.Addr().Next(); addresses.Contains(a.Next()); a = a.Next() { // neither the first nor the last
+		if !taken[a.String()] {
+			return a.String(), nil
+		}
+	}
+	return "", fault.New(fault.Exhausted, "", "All addresses of %s are taken by this machine's nodes.", addresses)
 }
 
 // fits counts vCPUs and memory where nodes may not be larger than the machine.
