@@ -176,6 +176,12 @@ func (r *Runner) Prepare(ctx context.Context, dir string, o nodeproto.Order, log
 	if o.Task, found, err = filled(o.Task, refs); err != nil {
 		return shim.Spec{}, err
 	}
+	var at share
+	if o.Gang != nil {
+		if at, err = r.layGang(dir, *o.Gang, &l); err != nil {
+			return shim.Spec{}, err
+		}
+	}
 	spec := r.spec(dir, l, limits{o.VCPUs, o.MemoryGiB})
 	spec.Argv = command(o.Task, l)
 	if spec.Argv == nil {
@@ -184,7 +190,10 @@ func (r *Runner) Prepare(ctx context.Context, dir string, o nodeproto.Order, log
 	spec.Env = r.variables(o, found, l)
 	spec.Log = o.LogName
 	spec.TimeLimit = o.Task.TimeLimit
-	return spec, nil
+	if o.Gang != nil {
+		err = r.launch(dir, *o.Gang, at, l, o.Attempt, &spec)
+	}
+	return spec, err
 }
 
 // python chooses the interpreter of a task, and the venv around it if it has packages.

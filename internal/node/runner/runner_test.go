@@ -17,15 +17,23 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/ebb-compute/ebb/internal/core/queue"
+	"github.com/ebb-compute/ebb/internal/node/launch"
+	"github.com/ebb-compute/ebb/internal/node/launch/rank"
 	"github.com/ebb-compute/ebb/internal/node/runner"
 	"github.com/ebb-compute/ebb/internal/node/shim"
 	"github.com/ebb-compute/ebb/internal/nodeproto"
 )
 
-// The test binary is its own shim.
+// The test binary is its own shim, and what starts the processes of a gang.
 func TestMain(m *testing.M) {
 	if len(os.Args) > 2 && os.Args[1] == "shim" {
 		os.Exit(shim.Main(os.Args[2:]))
+	}
+	if len(os.Args) == 2 && os.Args[1] == "launch" {
+		os.Exit(launch.Main())
+	}
+	if len(os.Args) == 2 && os.Args[1] == "rank" {
+		os.Exit(rank.Main())
 	}
 	os.Exit(m.Run())
 }

@@ -281,7 +281,10 @@ func (a *attempt) wish() (stopWish, bool) {
 func (a *attempt) finish() error {
 	oom := a.release()
 	e := a.machine.Exit
-	e.Message = a.message(e, oom)
+	log, words := a.blame(&e)
+	if e.Message = words; words == "" {
+		e.Message = a.message(e, oom, log)
+	}
 	rec := Record{Exit: e, Logs: logSizes(a.dir)}
 	return writeJSON(path.Join(a.dir, "exit.json"), rec, true)
 }
@@ -315,7 +318,7 @@ func (a *attempt) lastWords() string {
 }
 
 // message says for people how it ended; empty where there is nothing to say.
-func (a *attempt) message(e queue.Exit, oom int) string {
+func (a *attempt) message(e queue.Exit, oom int, log string) string {
 	if a.failure != "" {
 		return a.failure
 	}
@@ -328,11 +331,17 @@ func (a *attempt) message(e queue.Exit, oom int) string {
 	case oom > 0:
 		head = fmt.Sprintf("The job hit the memory limit of %s: the kernel killed %s of it. It ended with %s.",
 			a.memoryWords(), plural(oom, "process", "processes"), codeWords(e.Code))
+	case e.Process != "":
+		head = fmt.Sprintf("%s%s on node %s ended with %s.", strings.ToUpper(e.Process[:1]), e.Process[1:], a.spec.Ranks.Node, codeWords(e.Code))
 	default:
 		head = fmt.Sprintf("The job's process ended with %s.", codeWords(e.Code))
 	}
-	if last := tail(path.Join(a.dir, "log", a.spec.Log)); last != "" {
-		head += " The last lines of " + cmp.Or(a.spec.LogWords, a.spec.Log) + ":\n" + last
+	if last := tail(path.Join(a.dir, "log", log)); last != "" {
+		words := log
+		if log == a.spec.Log {
+			words = cmp.Or(a.spec.LogWords, log)
+		}
+		head += " The last lines of " + words + ":\n" + last
 	}
 	return head
 }

@@ -67,6 +67,11 @@ func (a *attempt) prepare() (err error) {
 	if a.log, err = openLog(path.Join(a.dir, "log", a.spec.Log)); err != nil {
 		return err
 	}
+	if a.spec.Ranks != nil {
+		if err := makeLogs(path.Join(a.dir, "log"), a.spec.Ranks.Logs); err != nil {
+			return err
+		}
+	}
 	if a.spec.Users == "" {
 		return nil
 	}
@@ -81,7 +86,10 @@ func (a *attempt) prepare() (err error) {
 	if err := a.log.give(a.user.UID); err != nil {
 		return fmt.Errorf("give log to the job's user: %w", err)
 	}
-	return nil
+	if a.spec.Ranks == nil {
+		return nil
+	}
+	return giveLogs(path.Join(a.dir, "log"), a.spec.Ranks.Logs, a.user.UID)
 }
 
 // enterGroup makes the attempt's group and puts a thread into it, for good: what

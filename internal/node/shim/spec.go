@@ -37,6 +37,8 @@ type Spec struct {
 	Log  string   `json:"log"`  // name below DIR/log, as "user_logs/std_log.txt"
 	// LogWords is what people know that log by. Empty: Log.
 	LogWords string `json:"logWords,omitempty"`
+	// Ranks is set where the process is the first of several, which have logs of their own.
+	Ranks *Ranks `json:"ranks,omitempty"`
 
 	// Users is a folder of uid leases shared by all shims of the machine: the job
 	// runs as a user that no other living attempt has. Empty: as our own user.
@@ -54,6 +56,13 @@ type Spec struct {
 
 	Grace     time.Duration `json:"grace,omitempty"`     // between SIGTERM and SIGKILL where a stop names none; 0: 10 s
 	TimeLimit time.Duration `json:"timeLimit,omitempty"` // of running; 0: none. Held by the shim, so nobody else need be there
+}
+
+// Ranks is what a shim does for processes that package launch starts.
+type Ranks struct {
+	Node   string   `json:"node"`   // for people
+	Logs   []string `json:"logs"`   // names below DIR/log that they write themselves
+	Failed string   `json:"failed"` // file, on the host, in which launch says which of them failed first
 }
 
 // Record is how an attempt ended, as DIR/exit.json has it.

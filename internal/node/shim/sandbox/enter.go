@@ -54,6 +54,14 @@ func (w World) mount() error {
 	if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
 		return fmt.Errorf("make mount namespace: %w", err)
 	}
+	if w.Hostname != "" {
+		if err := unix.Unshare(unix.CLONE_NEWUTS); err != nil {
+			return fmt.Errorf("make a name of its own: %w", err)
+		}
+		if err := unix.Sethostname([]byte(w.Hostname)); err != nil {
+			return fmt.Errorf("set the name %s: %w", w.Hostname, err)
+		}
+	}
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return fmt.Errorf("make mounts private: %w", err)
 	}

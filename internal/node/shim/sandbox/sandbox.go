@@ -11,6 +11,8 @@ type World struct {
 	// Mounts: in a mount namespace of its own (needs root). Otherwise Tmp and Binds are not used.
 	Mounts bool   `json:"mounts,omitempty"`
 	Tmp    string `json:"tmp,omitempty"` // becomes /tmp and /var/tmp
+	// Hostname is that of the job alone; empty: the machine's.
+	Hostname string `json:"hostname,omitempty"`
 	// Frame is a folder below /tmp, existing, that gets a file system in memory for
 	// the folders on the way to Binds and for Links: on disk each would cost a job
 	// an inode. A job may not write there. Empty: none.

@@ -1,0 +1,164 @@
+package launch
+
+import (
+	"bufio"
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/ebb-compute/ebb/internal/core/gang"
+	"github.com/ebb-compute/ebb/internal/node/launch/rank"
+	"github.com/ebb-compute/ebb/internal/nodeproto"
+)
+
+// Call is what "ebb rsh" asks of the node's agent, as a line on its socket: a
+// command for /bin/sh in another member's world. The agent answers with frames
+// ([WriteFrame]), as a command in a job gives its output ([nodeproto.Exec]).
+type Call struct {
+	Member  int    `json:"member"`
+	Command string `json:"command"`
+}
+
+// maxFrame bounds a frame's size in bytes.
+const maxFrame = 1 << 20
+
+// WriteFrame writes a message with its size before it.
+func WriteFrame(w io.Writer, b []byte) error {
+	_, err := w.Write(append(binary.BigEndian.AppendUint32(nil, uint32(len(b))), b...))
+	return err
+}
+
+func readFrame(r io.Reader) ([]byte, error) {
+	var size [4]byte
+	if _, err := io.ReadFull(r, size[:]); err != nil {
+		return nil, err
+	}
+	n := binary.BigEndian.Uint32(size[:])
+	if n == 0 || n > maxFrame {
+		return nil, fmt.Errorf("a frame of %d bytes", n)
+	}
+	b := make([]byte, n)
+	_, err := io.ReadFull(r, b)
+	return b, err
+}
+
+// RSH is "ebb rsh HOST COMMAND": it runs a command on a node of the job.
+func RSH(args []string) int {
+	folder := os.Getenv(rank.Variable)
+	s, err := rank.Load(folder)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "ebb rsh:", err)
+		return 255
+	}
+	args = slices.DeleteFunc(slices.Clone(args), func(a string) bool { return a == "-x" || a == "-n" || a == "-q" }) // ssh's
+	if len(args) < 2 {
+		fmt.Fprintln(os.Stderr, "usage: ebb rsh HOST COMMAND, inside a job of several nodes")
+		return 255
+	}
+	n := slices.IndexFunc(s.Hosts, func(h gang.Host) bool { return h.Node == args[0] || h.Address == args[0] })
+	if n < 0 {
+		fmt.Fprintf(os.Stderr, "ebb rsh: %s is no node of this job\n", args[0])
+		return 255
+	}
+	command := strings.Join(args[1:], " ")
+	if n == s.Member { // which mpirun may know by another name
+		err := unix.Exec("/bin/sh", []string{"sh", "-c", command}, os.Environ())
+		fmt.Fprintf(os.Stderr, "ebb rsh: /bin/sh: %v\n", err)
+		return 126
+	}
+	code, err := call(folder, Call{Member: n, Command: command})
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "ebb rsh: %s: %v\n", args[0], err)
+	}
+	return code
+}
+
+// call brings a command to the agent and prints what it says.
+func call(folder string, c Call) (int, error) {
+	conn, err := Dial(folder)
+	if err != nil {
+		return 255, fmt.Errorf("reach the node's agent: %w", err)
+	}
+	defer conn.Close()
+	b, err := json.Marshal(c)
+	if err != nil {
+		return 255, err
+	}
+	if _, err := conn.Write(append(b, '\n')); err != nil {
+		return 255, err
+	}
+	begun := false
+	for in := bufio.NewReader(conn); ; {
+		b, err := readFrame(in)
+		if err != nil {
+			if begun {
+				// The agent or the server starts anew. The command goes on, and who
+				// started it hears from it by itself.
+				return 0, nil
+			}
+			return 255, fmt.Errorf("the node's agent gave no answer: %w", err)
+		}
+		switch nodeproto.Channel(b[0]) {
+		case nodeproto.Stdout:
+			begun = true
+			_, _ = os.Stdout.Write(b[1:])
+		case nodeproto.Stderr:
+			begun = true
+			_, _ = os.Stderr.Write(b[1:])
+		case nodeproto.ExecOver:
+			var end nodeproto.ExecEnd
+			if err := json.Unmarshal(b[1:], &end); err != nil {
+				return 255, err
+			}
+			if end.Error != "" {
+				return max(end.Code, 1), fmt.Errorf("%s", end.Error)
+			}
+			return end.Code, nil
+		case nodeproto.Stdin, nodeproto.StdinEnd, nodeproto.Resize:
+		}
+	}
+}
+
+// Sockets have short names; a folder's need not be.
+
+// Dial connects to the agent by the socket in a folder.
+func Dial(folder string) (net.Conn, error) {
+	fd, err := unix.Open(folder, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer unix.Close(fd)
+	return net.Dial("unix", filepath.Join("/proc/self/fd", strconv.Itoa(fd), "agent.sock"))
+}
+
+// Listen makes the socket in a folder, in place of one that is there.
+func Listen(folder string) (net.Listener, error) {
+	fd, err := unix.Open(folder, unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer unix.Close(fd)
+	name := filepath.Join("/proc/self/fd", strconv.Itoa(fd), "agent.sock")
+	if err := os.Remove(name); err != nil && !os.IsNotExist(err) {
+		return nil, err
+	}
+	l, err := net.Listen("unix", name)
+	if err != nil {
+		return nil, err
+	}
+	l.(*net.UnixListener).SetUnlinkOnClose(false) // its name says another file then
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err == nil {
+		_ = os.Lchown(name, int(st.Uid), int(st.Gid)) // the folder is the job's by now, or becomes it with all that is in it
+	}
+	return l, os.Chmod(name, 0o600)
+}
