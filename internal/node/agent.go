@@ -295,6 +295,7 @@ func (a *Agent) do(ctx context.Context, e Effect) {
 	case Watch:
 		t := a.tasks[e.Attempt]
 		t.ship(ctx)
+		t.answer(ctx)
 		a.work.Go(func() { t.hold(ctx) })
 	case Stop:
 		t := a.tasks[e.Attempt]

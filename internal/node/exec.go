@@ -178,11 +178,14 @@ func (a *Agent) runExec(ctx context.Context, conn *websocket.Conn, x nodeproto.E
 	for _, f := range s.theirs {
 		f.Close()
 	}
-	return a.carryExec(ctx, conn, s, v)
+	if x.Keep { // who asked may go away from here on
+		_ = sendExec(ctx, conn, nodeproto.Stdout, nil)
+	}
+	return a.carryExec(ctx, conn, s, v, x.Keep)
 }
 
 // carryExec carries bytes until the command has ended, or nobody is there for it.
-func (a *Agent) carryExec(ctx context.Context, conn *websocket.Conn, s *standard, v *shim.Visitor) (int, error) {
+func (a *Agent) carryExec(ctx context.Context, conn *websocket.Conn, s *standard, v *shim.Visitor, keep bool) (int, error) {
 	inner, gone := context.WithCancel(ctx)
 	defer gone()
 	go func() { // ends with the connection, which exec closes
@@ -195,7 +198,7 @@ func (a *Agent) carryExec(ctx context.Context, conn *websocket.Conn, s *standard
 		out.Go(func() { s.giveOutput(ctx, conn, nodeproto.Stderr, s.err) })
 	}
 	code, err := v.Wait(inner)
-	if err != nil {
+	if err != nil && !keep {
 		v.Kill()
 		if inner.Err() != nil && ctx.Err() == nil {
 			err = errors.New("nobody is there any more for the command's output")

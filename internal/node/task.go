@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -31,11 +32,12 @@ type task struct {
 	dir    string
 	quit   context.CancelFunc // of prepare
 
-	asked    chan asked // what came of ask; capacity 1
-	recorded bool       // its end is on disk, as the shim left it
-	spec     shim.Spec  // from prepare, for start
-	shipper  *shipper   // nil: not begun
-	rest     func()     // ends the shipper's run and waits for it
+	asked    chan asked   // what came of ask; capacity 1
+	recorded bool         // its end is on disk, as the shim left it
+	spec     shim.Spec    // from prepare, for start
+	calls    net.Listener // of "ebb rsh"; nil: none
+	shipper  *shipper     // nil: not begun
+	rest     func()       // ends the shipper's run and waits for it
 }
 
 func (t *task) send(ctx context.Context, e Event) { t.agent.send(ctx, e) }
@@ -88,7 +90,7 @@ func (t *task) order(ctx context.Context, say func(error)) (order nodeproto.Orde
 // attempt is to be stopped.
 func (t *task) prepare(ctx, inner context.Context) {
 	t.ship(ctx)
-	err := t.make(inner)
+	err := t.make(ctx, inner)
 	if err == nil {
 		t.send(ctx, Prepared{Attempt: t.id})
 		return
@@ -115,7 +117,7 @@ func (t *task) prepare(ctx, inner context.Context) {
 	t.send(ctx, Prepared{t.id, &exit})
 }
 
-func (t *task) make(ctx context.Context) error {
+func (t *task) make(life, ctx context.Context) error {
 	a := t.agent
 	say := func(err error) { a.Log.Warn("server does not answer", "attempt", t.id, "err", err) }
 	order, err := t.order(ctx, say)
@@ -151,7 +153,9 @@ func (t *task) make(ctx context.Context) error {
 	t.send(ctx, Noted{t.id, "preparing the environment"})
 	log := &lateFile{path: filepath.Join(t.dir, "log", filepath.FromSlash(buildLog))}
 	defer log.close()
-	t.spec, err = a.preparer.Prepare(ctx, t.dir, order, log)
+	if t.spec, err = a.preparer.Prepare(ctx, t.dir, order, log); err == nil {
+		t.answer(life)
+	}
 	return err
 }
 
@@ -237,6 +241,9 @@ func (t *task) sweep(ctx context.Context) {
 func (t *task) deliver(ctx context.Context) {
 	t.ship(ctx) // an agent before us may have been the one that ran it
 	t.rest()
+	if t.calls != nil {
+		t.calls.Close()
+	}
 	a := t.agent
 	a.insist(ctx, "deliver the logs of "+t.id, func() error { return t.shipper.flush(ctx) })
 	u := &uploader{server: a.server, attempt: t.id, fence: t.fence, member: t.member, log: a.Log}

@@ -11,6 +11,7 @@ import (
 	"crypto/rand"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -56,6 +57,7 @@ func Register(reg arm.Registrar, s Services) {
 	v := &server{s}
 	reg.Handle("GET /ebb/v1"+workspace+"/jobs/{run}/exec", v.user)
 	reg.Public("GET "+nodeproto.Path+"execs/{id}", v.agent)
+	reg.Public("GET "+nodeproto.Path+"attempts/{attempt}/members/{member}/exec", v.member)
 }
 
 // Broker knows which agents are connected, and who waits for one to dial back.
@@ -163,6 +165,11 @@ func (s *server) user(w http.ResponseWriter, r *http.Request) (int, any, error) 
 	if err != nil {
 		return 0, nil, err
 	}
+	return s.serve(w, r, node, x)
+}
+
+// serve brings a command to a node, and carries its bytes.
+func (s *server) serve(w http.ResponseWriter, r *http.Request, node string, x nodeproto.Exec) (int, any, error) {
 	if !strings.EqualFold(r.Header.Get("Upgrade"), "websocket") {
 		return 0, nil, fault.Coded(fault.Invalid, "UpgradeRequired", "", "A command in a job needs a WebSocket.")
 	}
@@ -176,7 +183,7 @@ func (s *server) user(w http.ResponseWriter, r *http.Request) (int, any, error) 
 		return 0, nil, nil // Accept has answered
 	}
 	defer user.CloseNow()
-	relay(r.Context(), user, agent)
+	relay(r.Context(), user, agent, end)
 	return 0, nil, nil
 }
 
@@ -211,6 +218,35 @@ func (s *server) wish(r *http.Request) (node string, x nodeproto.Exec, err error
 	return a.Members[n].Node, x, nil
 }
 
+// member is a node of a gang that wants a command on another one: mpirun's daemon.
+// The command goes on when either connection ends, as when a server starts anew.
+func (s *server) member(w http.ResponseWriter, r *http.Request) (int, any, error) {
+	_, tok, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+	from, err := s.VerifyNode(tok)
+	if err != nil {
+		return 0, nil, fault.New(fault.Unauthorized, "", "The bearer token is not a node's.")
+	}
+	q := r.URL.Query()
+	fence, _ := strconv.ParseInt(q.Get("fence"), 10, 64)
+	a, ok := s.View().Attempt(r.PathValue("attempt"))
+	if !ok || a.Fence != fence || a.Phase == queue.Ended || a.Stop != "" {
+		return 0, nil, fault.Coded(fault.Conflict, "AttemptOver", "", "The attempt is over, or to end.")
+	}
+	n, err := strconv.Atoi(r.PathValue("member"))
+	me := slices.IndexFunc(a.Members, func(m queue.Member) bool { return m.Node == from })
+	if err != nil || me < 0 || n < 0 || n >= len(a.Members) || n == me {
+		return 0, nil, fault.New(fault.NotFound, "", "The node is no other member of the attempt.")
+	}
+	x := nodeproto.Exec{ID: q.Get("id"), Attempt: a.ID, Argv: q["arg"], Keep: true}
+	if len(x.ID) < 20 {
+		return 0, nil, fault.Coded(fault.Invalid, "InvalidCommand", "id", "The command has no id of its own.")
+	}
+	if len(x.Argv) == 0 || len(x.Argv) > maxArgs {
+		return 0, nil, fault.Coded(fault.Invalid, "InvalidCommand", "arg", "No command is named.")
+	}
+	return s.serve(w, r, a.Members[n].Node, x)
+}
+
 // size reads a small number; 0 where there is none.
 func size(q url.Values, name string) int {
 	n, err := strconv.ParseUint(q.Get(name), 10, 15)
@@ -221,8 +257,8 @@ func size(q url.Values, name string) int {
 }
 
 // relay carries messages both ways until either side ends, and lets the other
-// know how.
-func relay(ctx context.Context, user, agent *websocket.Conn) {
+// know how. From then on nobody waits for the agent, which end says.
+func relay(ctx context.Context, user, agent *websocket.Conn, end func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	var wg sync.WaitGroup
 	defer wg.Wait()
@@ -247,6 +283,7 @@ func relay(ctx context.Context, user, agent *websocket.Conn) {
 	wg.Go(func() { carry(user, agent) })
 	wg.Go(func() { carry(agent, user) })
 	<-over
+	end()
 	_ = user.CloseNow()
 	_ = agent.CloseNow()
 }

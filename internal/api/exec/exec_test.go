@@ -56,9 +56,10 @@ func node(tok string) (string, error) {
 func boot(t *testing.T) (*httptest.Server, *exec.Broker) {
 	t.Helper()
 	a := queue.Attempt{ID: "run.1", Run: "run", N: 1, Phase: queue.InRunning, Members: []queue.Member{{Node: "cpu-1"}}}
+	gang := queue.Attempt{ID: "gang.1", Run: "gang", N: 1, Fence: 7, Phase: queue.InRunning, Members: []queue.Member{{Node: "cpu-4"}, {Node: "cpu-5"}}}
 	r := queue.Run{ID: "run", Cluster: "c"}
 	st := queue.Status{ID: "run", State: queue.Running}
-	view := pool.New().Apply(row.Put(r), row.Put(st), row.Put(a))
+	view := pool.New().Apply(row.Put(r), row.Put(st), row.Put(a), row.Put(gang))
 	b := &exec.Broker{}
 	rt := &arm.Router{Auth: tokens{}, Log: slog.New(slog.DiscardHandler)}
 	exec.Register(rt, exec.Services{Jobs: everyJob{}, View: func() *pool.View { return view }, VerifyNode: node, Broker: b})
@@ -158,5 +159,40 @@ func TestTheAgentDialsBackAndMessagesGoThrough(t *testing.T) {
 	detach()
 	if _, status, _ := dial(t, s.URL+path+"Running/exec?arg=ls", "me"); status != 409 {
 		t.Errorf("after the agent left: %d", status)
+	}
+}
+
+// A node may start a command on another member of the gang that it has, and
+// nowhere else.
+func TestWhichNodesMayStartCommandsOnWhich(t *testing.T) {
+	t.Parallel()
+	s, b := boot(t)
+	at := s.URL + "/ebb/nodes/v1/attempts/"
+	for name, c := range map[string]struct {
+		token, url string
+		status     int
+	}{
+		"a stranger":                  {"me", "gang.1/members/1/exec?id=ABCDEFGHIJKLMNOPQRSTUVWXYZ&fence=7&arg=ls", 401},
+		"a node of another job":       {"cpu-1", "gang.1/members/1/exec?id=ABCDEFGHIJKLMNOPQRSTUVWXYZ&fence=7&arg=ls", 404},
+		"on itself":                   {"cpu-4", "gang.1/members/0/exec?id=ABCDEFGHIJKLMNOPQRSTUVWXYZ&fence=7&arg=ls", 404},
+		"on one that is not there":    {"cpu-4", "gang.1/members/2/exec?id=ABCDEFGHIJKLMNOPQRSTUVWXYZ&fence=7&arg=ls", 404},
+		"on one before the first":     {"cpu-4", "gang.1/members/-1/exec?id=ABCDEFGHIJKLMNOPQRSTUVWXYZ&fence=7&arg=ls", 404},
+		"with an old fence":           {"cpu-4", "gang.1/members/1/exec?fence=6&arg=ls", 409},
+		"of an attempt that is over":  {"cpu-4", "gang.0/members/1/exec?id=ABCDEFGHIJKLMNOPQRSTUVWXYZ&fence=7&arg=ls", 409},
+		"without a command":           {"cpu-4", "gang.1/members/1/exec?id=ABCDEFGHIJKLMNOPQRSTUVWXYZ&fence=7", 400},
+		"without an id":               {"cpu-4", "gang.1/members/1/exec?fence=7&arg=ls", 400},
+		"while the other is not here": {"cpu-4", "gang.1/members/1/exec?id=ABCDEFGHIJKLMNOPQRSTUVWXYZ&fence=7&arg=ls", 409},
+	} {
+		if _, status, words := dial(t, at+c.url, c.token); status != c.status {
+			t.Errorf("%s: %d %s, want %d", name, status, words, c.status)
+		}
+	}
+	wanted, detach := b.Attach("cpu-5")
+	defer detach()
+	go func() { // ends with the test, refused
+		_, _, _ = websocket.Dial(t.Context(), at+"gang.1/members/1/exec?id=ABCDEFGHIJKLMNOPQRSTUVWXYZ&fence=7&arg=orted", &websocket.DialOptions{HTTPHeader: http.Header{"Authorization": {"Bearer cpu-4"}}})
+	}()
+	if x := <-wanted; x.Attempt != "gang.1" || !x.Keep || len(x.Argv) != 1 || x.Argv[0] != "orted" {
+		t.Errorf("asked for: %+v", x)
 	}
 }

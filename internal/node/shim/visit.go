@@ -69,7 +69,8 @@ func (b *BadCommand) Error() string { return b.Msg }
 // visitLook is how often an agent looks for what the shim has written.
 const visitLook = 5 * time.Millisecond
 
-// Enter starts a command in the world of the attempt of a folder. When it
+// Enter starts a command in the world of the attempt of a folder; with the ID of
+// one that runs there, it finds that, which keeps the files it has. When it
 // returns, the shim has opened files of its own: the caller may close its.
 func Enter(ctx context.Context, dir string, v Visit) (*Visitor, error) {
 	st, err := Look(dir)
@@ -80,8 +81,10 @@ func Enter(ctx context.Context, dir string, v Visit) (*Visitor, error) {
 		return nil, ErrNotRunning
 	}
 	w := &Visitor{dir, v.ID}
-	if err := writeJSON(w.file(".json"), v, false); err != nil {
-		return nil, err
+	if _, err := os.Stat(w.file(".json")); err != nil { // otherwise it was let in before, by this id
+		if err := writeJSON(w.file(".json"), v, false); err != nil {
+			return nil, err
+		}
 	}
 	var begun visitBegun
 	if err := w.await(ctx, ".begun", &begun); err != nil {
