@@ -156,7 +156,7 @@ func (s *server) services() {
 	s.workspaces = &workspaces.Service{Store: s.store, Now: s.clock.Now, NewID: newID, Log: s.log, Files: prunable{s.blobs}}
 	s.authorization = &authorization.Service{Store: rows, Now: s.clock.Now, NewID: newID}
 	s.resources = &resources.Service{Store: rows, Groups: s.workspaces, Now: s.clock.Now, NewID: newID}
-	s.computes = &computes.Service{Store: rows, Workspaces: s.workspaces, Now: s.clock.Now, NewID: newID, Log: s.log}
+	s.computes = &computes.Service{Store: rows, Workspaces: s.workspaces, Now: s.clock.Now, NewID: newID, Log: s.log, Large: s.conf.LargeClusters}
 	s.deployments = &deployments.Service{Store: rows, Scopes: s.workspaces, Secrets: s.keys, Now: s.clock.Now, NewID: newID, Log: s.log}
 	s.jobs = &jobs.Service{Store: rows, Now: s.clock.Now, NewID: newID, Log: s.log}
 	s.accounts = &accounts.Service{Store: s.store, Workspaces: s.workspaces, Deriver: s.keys, Now: s.clock.Now}

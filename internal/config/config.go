@@ -36,6 +36,10 @@ type Config struct {
 	LogLevel string `yaml:"log_level"`
 	// Local is the engine on this machine.
 	Local Local `yaml:"local"`
+	// LargeClusters are subscriptions (guids), and workspaces and computes (ARM ids),
+	// whose clusters may have more than 100 nodes; those do without communication
+	// between nodes. Default: none.
+	LargeClusters []string `yaml:"large_clusters"`
 	// Retention says when "ebb prune" and the daily prune remove what is over.
 	Retention Retention `yaml:"retention"`
 }
@@ -150,6 +154,9 @@ func (c *Config) environment() error {
 	return nil
 }
 
+// largeCluster is what an entry of large_clusters may be, in lower case.
+var largeCluster = regexp.MustCompile(`^([0-9a-f-]{36}|/subscriptions/[^/]+(/resourcegroups/[^/]+(/providers/microsoft\.machinelearningservices/workspaces/[^/]+(/computes/[^/]+)?)?)?)$`)
+
 // Validate says what is wrong with c, and what would work.
 func (c Config) Validate() error {
 	if _, port, err := net.SplitHostPort(c.Listen); err != nil || port == "" {
@@ -170,6 +177,11 @@ func (c Config) Validate() error {
 	}
 	if c.Retention.EnvironmentsMaxGiB < 0 {
 		return fmt.Errorf("retention.environments_max_gib: %g; it is 0 (no bound) or more", c.Retention.EnvironmentsMaxGiB)
+	}
+	for _, id := range c.LargeClusters {
+		if !largeCluster.MatchString(strings.ToLower(strings.TrimSuffix(id, "/"))) {
+			return fmt.Errorf("large_clusters: %q is neither a subscription's guid nor the ARM id of a subscription, resource group, workspace or compute (/subscriptions/…)", id)
+		}
 	}
 	for _, p := range c.Local.Readable {
 		if !filepath.IsAbs(p) {

@@ -19,7 +19,7 @@ func TestTheSampleIsTheDefaults(t *testing.T) {
 	}
 	want := config.Default()
 	want.Data = "/data"
-	want.Names, want.Local.Readable, want.Local.InputNetworks = []string{}, []string{}, []string{}
+	want.Names, want.Local.Readable, want.Local.InputNetworks, want.LargeClusters = []string{}, []string{}, []string{}, []string{}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("sample loads as\n%+v\nwant the defaults\n%+v", got, want)
 	}
@@ -65,6 +65,7 @@ func TestValidateSaysWhatWouldWork(t *testing.T) {
 		"unknown log level":     {func(c *config.Config) { c.LogLevel = "loud" }, "debug, info, warn or error"},
 		"unknown gpu policy":    {func(c *config.Config) { c.Local.GPU = "maybe" }, "auto or required"},
 		"relative readable":     {func(c *config.Config) { c.Local.Readable = []string{"data"} }, "absolute"},
+		"a cluster by its name": {func(c *config.Config) { c.LargeClusters = []string{"cpu-cluster"} }, "ARM id"},
 		"negative bound":        {func(c *config.Config) { c.Retention.EnvironmentsMaxGiB = -1 }, "0 (no bound) or more"},
 		"no data folder":        {func(c *config.Config) { c.Data = "" }, "folder"},
 	}

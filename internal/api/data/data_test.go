@@ -659,7 +659,7 @@ func TestBadRequestsGet4xx(t *testing.T) {
 	w := newWorld(t)
 	w.submit("x_1")
 	for target, bodies := range map[string][]string{
-		"POST /execution/v1.0{WS}/experiments/x/snapshotrun?runId=r":   {"", "{", "[]", "null", `{"Configuration":null}`, `{"Configuration":[]}`, `{"Configuration":{"script":5}}`, `{"Configuration":{"script":"a","target":"nope"}}`, `{"Configuration":{"script":"a","target":"cpu-cluster","nodeCount":2}}`, `{"Configuration":{"script":"a","target":"cpu-cluster","nodeCount":1e99}}`},
+		"POST /execution/v1.0{WS}/experiments/x/snapshotrun?runId=r":   {"", "{", "[]", "null", `{"Configuration":null}`, `{"Configuration":[]}`, `{"Configuration":{"script":5}}`, `{"Configuration":{"script":"a","target":"nope"}}`, `{"Configuration":{"script":"a","target":"cpu-cluster","nodeCount":2000}}`, `{"Configuration":{"script":"a","target":"cpu-cluster","nodeCount":1e99}}`},
 		"POST /execution/v1.0{WS}/experiments/a b/snapshotrun?runId=r": {`{"Configuration":` + configuration + `}`},
 		"POST /execution/v1.0{WS}/experiments/x/snapshotrun?runId=a/b": {`{"Configuration":` + configuration + `}`},
 		"POST /content/v2.0{WS}/snapshots/" + guid:                     {"", "{}", `{"DirTreeNode":5}`, `{"DirTreeNode":{"children":{"..":{"type":"File"}}}}`, `{"DirTreeNode":{"children":{"a":{"type":"File"}}},"FileRevisionList":{"FileNodes":[{"FullName":"a","BlobUri":"::","FileSize":1}]}}`, strings.Repeat(`{"DirTreeNode":`, 10000), `{"DirTreeNode":{"children":{"a":{"type":"File"},"a":{"type":"File"}}}}`},

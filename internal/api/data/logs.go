@@ -235,8 +235,8 @@ func (h *server) getLog(w http.ResponseWriter, r *request) (int, any, error) {
 		return 0, nil, err
 	}
 	name := arm.Query(r.Request, "name")
-	if name == "" {
-		name = "user_logs/std_log.txt"
+	if name == "" || name == "user_logs/std_log.txt" { // of several processes the first one's
+		name = j.Spread.LogName(j.Nodes, 0)
 	}
 	offset, wait, err := logQuery(r)
 	if err != nil {

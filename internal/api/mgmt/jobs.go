@@ -2,6 +2,7 @@ package mgmt
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -14,6 +15,7 @@ import (
 	"github.com/ebb-compute/ebb/internal/app/assets"
 	"github.com/ebb-compute/ebb/internal/app/jobs"
 	"github.com/ebb-compute/ebb/internal/core/armid"
+	"github.com/ebb-compute/ebb/internal/core/gang"
 	"github.com/ebb-compute/ebb/internal/core/memo"
 	"github.com/ebb-compute/ebb/internal/core/queue"
 	"github.com/ebb-compute/ebb/internal/fault"
@@ -277,7 +279,7 @@ func jobResource(r *http.Request, ws jobs.Workspace, j *jobs.Job) map[string]any
 		props[k] = v
 	}
 	fillMissing(props, map[string]any{
-		"description": nil, "codeId": nil, "environmentId": nil, "componentId": nil, "identity": nil, "distribution": nil,
+		"description": nil, "codeId": nil, "environmentId": nil, "componentId": nil, "identity": nil, "distribution": distributionOf(j),
 		"inputs": map[string]any{}, "outputs": map[string]any{}, "parameters": nil, "limits": nil,
 		"resources": map[string]any{"instanceCount": max(j.Nodes, 1), "properties": map[string]any{}},
 	})
@@ -347,6 +349,21 @@ func commandOf(j *jobs.Job) string {
 		return j.Command
 	}
 	return "python " + j.Script
+}
+
+// distributionOf says in ARM's words how the processes of a run lie that was
+// submitted in others.
+func distributionOf(j *jobs.Job) any {
+	switch s := j.Spread; s.Kind {
+	case gang.MPI:
+		return map[string]any{"distributionType": "Mpi", "processCountPerInstance": max(s.PerNode, 1)}
+	case gang.PyTorch:
+		return map[string]any{"distributionType": "PyTorch", "processCountPerInstance": max(s.PerNode, 1)}
+	case gang.TensorFlow:
+		return map[string]any{"distributionType": "TensorFlow", "workerCount": cmp.Or(s.Workers, max(j.Nodes, 1)), "parameterServerCount": s.Servers}
+	case gang.Alone:
+	}
+	return nil
 }
 
 func jobServices(hosts arm.Hosts, ws jobs.Workspace, j *jobs.Job) map[string]any {

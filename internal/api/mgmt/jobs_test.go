@@ -130,17 +130,16 @@ func TestPutJobRefuses(t *testing.T) {
 	t.Parallel()
 	w := newJobWorld(t)
 	for name, c := range map[string]struct{ path, body, code string }{
-		"no body":                  {"/jobs/j", "", "InvalidRequestContent"},
-		"no properties":            {"/jobs/j", "{}", "InvalidRequestContent"},
-		"properties that are text": {"/jobs/j", `{"properties":"x"}`, "InvalidRequestContent"},
-		"a sweep":                  {"/jobs/j", `{"properties":{"jobType":"Sweep"}}`, "NotImplemented"},
-		"a bad name":               {"/jobs/-j", commandJob, "InvalidPropertyValue"},
-		"an unknown compute":       {"/jobs/j", strings.Replace(commandJob, `"cpu"`, `"nope"`, 1), "ComputeNotFound"},
-		"two nodes":                {"/jobs/j", strings.Replace(commandJob, `"tags"`, `"resources":{"instanceCount":2},"tags"`, 1), "NotImplemented"},
-		"two processes":            {"/jobs/j", strings.Replace(commandJob, `"tags"`, `"distribution":{"distributionType":"PyTorch","processCountPerInstance":2},"tags"`, 1), "NotImplemented"},
-		"no processes":             {"/jobs/j", strings.Replace(commandJob, `"tags"`, `"distribution":{"distributionType":"Mpi","processCountPerInstance":0},"tags"`, 1), "InvalidPropertyValue"},
-		"a worker of TensorFlow":   {"/jobs/j", strings.Replace(commandJob, `"tags"`, `"distribution":{"distributionType":"TensorFlow","workerCount":1},"tags"`, 1), "NotImplemented"},
-		"an unknown environment":   {"/jobs/j", strings.Replace(commandJob, `"tags"`, `"environmentId":"azureml:e:1","tags"`, 1), "EnvironmentNotFound"},
+		"no body":                   {"/jobs/j", "", "InvalidRequestContent"},
+		"no properties":             {"/jobs/j", "{}", "InvalidRequestContent"},
+		"properties that are text":  {"/jobs/j", `{"properties":"x"}`, "InvalidRequestContent"},
+		"a sweep":                   {"/jobs/j", `{"properties":{"jobType":"Sweep"}}`, "NotImplemented"},
+		"a bad name":                {"/jobs/-j", commandJob, "InvalidPropertyValue"},
+		"an unknown compute":        {"/jobs/j", strings.Replace(commandJob, `"cpu"`, `"nope"`, 1), "ComputeNotFound"},
+		"more nodes than there are": {"/jobs/j", strings.Replace(commandJob, `"tags"`, `"resources":{"instanceCount":2000},"tags"`, 1), "InvalidPropertyValue"},
+		"no processes":              {"/jobs/j", strings.Replace(commandJob, `"tags"`, `"distribution":{"distributionType":"Mpi","processCountPerInstance":0},"tags"`, 1), "InvalidPropertyValue"},
+		"a distribution of Ray":     {"/jobs/j", strings.Replace(commandJob, `"tags"`, `"distribution":{"distributionType":"Ray"},"tags"`, 1), "NotImplemented"},
+		"an unknown environment":    {"/jobs/j", strings.Replace(commandJob, `"tags"`, `"environmentId":"azureml:e:1","tags"`, 1), "EnvironmentNotFound"},
 	} {
 		status := 400
 		if c.code == "EnvironmentNotFound" {

@@ -1,11 +1,14 @@
 package nodes
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -13,6 +16,7 @@ import (
 	"github.com/ebb-compute/ebb/internal/api/arm"
 	"github.com/ebb-compute/ebb/internal/app/workspaces"
 	"github.com/ebb-compute/ebb/internal/core/fleet"
+	"github.com/ebb-compute/ebb/internal/core/gang"
 	"github.com/ebb-compute/ebb/internal/core/queue"
 	"github.com/ebb-compute/ebb/internal/core/row"
 	"github.com/ebb-compute/ebb/internal/fault"
@@ -50,10 +54,30 @@ func (s *server) task(w http.ResponseWriter, r *http.Request) (int, any, error) 
 	if err != nil {
 		return 0, nil, err
 	}
-	return http.StatusOK, nodeproto.Order{
+	o := nodeproto.Order{
 		Attempt: h.attempt.ID, Fence: h.attempt.Fence, Member: h.member, Number: h.attempt.N, Task: task,
-		Variables: vars, VCPUs: c.Size.VCPUs, MemoryGiB: c.Size.MemoryGiB, LogName: logOf(h),
-	}, nil
+		Variables: vars, VCPUs: c.Size.VCPUs, MemoryGiB: c.Size.MemoryGiB,
+	}
+	o.LogName = task.Spread.LogName(1, 0)
+	if hosts := s.hosts(h); !task.Spread.Single(len(hosts)) {
+		if i := slices.IndexFunc(hosts, func(x gang.Host) bool { return x.Address == "" }); i >= 0 && len(hosts) > 1 {
+			return 0, nil, fault.New(fault.Invalid, "nodeCount", "The agent of node %s is older than this server, or has no address at which the job's other nodes reach it.", hosts[i].Node)
+		}
+		plan := task.Spread.Plan(task.Name, hosts, h.member)
+		o.Gang, o.LogName = &plan, plan.Processes[0].Log
+	}
+	return http.StatusOK, o, nil
+}
+
+// hosts are the nodes of an attempt, as they reach each other.
+func (s *server) hosts(h holding) []gang.Host {
+	view := s.Rows.View()
+	var out []gang.Host
+	for _, m := range h.attempt.Members {
+		n, _ := view.Node(m.Node)
+		out = append(out, gang.Host{Node: m.Node, Address: n.Address})
+	}
+	return out
 }
 
 func (s *server) taskOf(ctx context.Context, run string) (queue.Task, error) {
@@ -70,15 +94,6 @@ func (s *server) taskOf(ctx context.Context, run string) (queue.Task, error) {
 		return t, fmt.Errorf("read the task of run %s: %w", run, err)
 	}
 	return t, nil
-}
-
-// logOf names a member's log as Azure does (AMLCOMPUTE.md, section 9): SDK v1
-// streams std_log.txt or the process log numbered 0.
-func logOf(h holding) string {
-	if len(h.attempt.Members) == 1 {
-		return "user_logs/std_log.txt"
-	}
-	return "user_logs/std_log_process_" + strconv.Itoa(h.member) + ".txt"
 }
 
 // computeContext is AZUREML_CR_COMPUTE_CONTEXT.
@@ -153,7 +168,36 @@ func (s *server) variables(r *http.Request, h holding, t queue.Task, c fleet.Clu
 		// this it asks the internet, which a node need not reach.
 		"ARM_CLOUD_METADATA_URL": base + "/metadata/endpoints?api-version=2019-05-01",
 	}
-	return v, nil
+	return v, addNodes(v, s.hosts(h), h.member, c)
+}
+
+// addNodes tells of the job's nodes, as Azure Batch and its forerunner Batch AI do.
+// Lists of nodes are there only where there are several.
+func addNodes(v map[string]string, hosts []gang.Host, member int, c fleet.Cluster) error {
+	master := cmp.Or(hosts[0].Address, "127.0.0.1")
+	maps.Copy(v, map[string]string{
+		"AZ_BATCHAI_MPI_MASTER_NODE": master, "AZ_BATCHAI_JOB_MASTER_NODE_IP": master, "AZ_BATCHAI_CLUSTER_NAME": c.Name,
+		"AZ_BATCHAI_TASK_INDEX": strconv.Itoa(member), "AZ_BATCHAI_NUM_GPUS": strconv.Itoa(c.Size.GPUs),
+	})
+	if len(hosts) == 1 {
+		return nil
+	}
+	var addresses []string
+	counted := strconv.Itoa(len(hosts))
+	for _, h := range hosts {
+		addresses = append(addresses, h.Address)
+		counted += " " + h.Address + " " + strconv.Itoa(c.Size.VCPUs)
+	}
+	config, err := json.Marshal(map[string]any{"host_list": addresses})
+	if err != nil {
+		return err
+	}
+	maps.Copy(v, map[string]string{
+		"AZ_BATCH_NODE_LIST": strings.Join(addresses, ";"), "AZ_BATCH_HOST_LIST": strings.Join(addresses, ","),
+		"AZ_BATCH_MASTER_NODE": master + ":6000", "CCP_NODES": counted, "AZ_BATCHAI_WORKER_HOSTS": strings.Join(addresses, ","),
+		"AZUREML_CR_DISTRIBUTED_CONFIG": string(config),
+	})
+	return nil
 }
 
 // code checks that a snapshot is of the run that the asking node holds.

@@ -53,6 +53,7 @@ type Service struct {
 	NewID      func() string    // guids
 	Log        *slog.Logger     // default: slog.Default()
 	Pool       string           // the engine instance that runs new clusters; default "local"
+	Large      []string         // subscriptions, workspaces and computes whose clusters may have more than [fleet.MostInTouch] nodes; default none
 }
 
 // Document is a compute as ARM shows it. Rev is the revision of the wish, never

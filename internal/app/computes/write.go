@@ -26,13 +26,13 @@ func (s *Service) Put(ctx context.Context, p access.Principal, req Request) (Res
 			return s.create(ctx, p, info, req)
 		}
 		if have == nil {
-			_, err := canonical(req.Body, info, req.Name, nil)
+			_, err := s.canonical(req.Body, info, req.Name, nil)
 			return Result{}, err
 		}
 		if err := s.checkState(req.Body, *have); err != nil {
 			return Result{}, err
 		}
-		want, err := canonical(req.Body, info, req.Name, &have.stored)
+		want, err := s.canonical(req.Body, info, req.Name, &have.stored)
 		if err != nil {
 			return Result{}, err
 		}
@@ -63,7 +63,7 @@ func (s *Service) Patch(ctx context.Context, p access.Principal, req Request) (R
 			patch[k] = v
 		}
 		delete(patch, "identity") // has rules of its own
-		want, err := canonical(merge.Patch(have.Resource, patch), info, req.Name, &have.stored)
+		want, err := s.canonical(merge.Patch(have.Resource, patch), info, req.Name, &have.stored)
 		if err != nil {
 			return Result{}, err
 		}
@@ -131,7 +131,7 @@ func (s *Service) create(ctx context.Context, p access.Principal, info workspace
 	if err := armid.CheckCompute(req.Name); err != nil {
 		return Result{}, fault.Coded(fault.Invalid, "InvalidResourceName", req.Name, "%s.", sentence(err))
 	}
-	want, err := canonical(req.Body, info, req.Name, nil)
+	want, err := s.canonical(req.Body, info, req.Name, nil)
 	if err != nil {
 		return Result{}, err
 	}
@@ -156,7 +156,7 @@ func (s *Service) create(ctx context.Context, p access.Principal, info workspace
 	wish := fleet.Cluster{
 		ID: doc.ID, Name: req.Name, Prefix: c.Prefix, Workspace: info.Key, Region: want.region, Pool: s.pool(), Size: want.machine.Size(),
 		LowPriority: want.low, Min: want.min, Max: want.max, IdleAfter: want.idle, Generation: 1, Created: now,
-		Instance: want.instance,
+		Instance: want.instance, Isolated: want.inner["isolatedNetwork"] == true,
 	}
 	if want.instance {
 		wish.Switched = now

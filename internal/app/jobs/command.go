@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/ebb-compute/ebb/internal/core/gang"
 	"github.com/ebb-compute/ebb/internal/core/queue"
 	"github.com/ebb-compute/ebb/internal/fault"
 )
@@ -29,6 +30,8 @@ type properties struct {
 	Distribution         *struct {
 		DistributionType        string
 		ProcessCountPerInstance *int
+		WorkerCount             *int
+		ParameterServerCount    *int
 	}
 	Limits    *struct{ Timeout string }
 	Resources *struct{ InstanceCount *int }
@@ -75,10 +78,16 @@ func FromCommandJob(raw json.RawMessage) (in Submission, environmentID string, e
 		if in.Processes, err = processes("properties.distribution.processCountPerInstance", p.Distribution.ProcessCountPerInstance); err != nil {
 			return Submission{}, "", err
 		}
+		if isKind(in.Distributed, gang.TensorFlow) {
+			in.Processes = 0
+			if in.Workers, in.Servers, err = tasks("properties.distribution.", p.Distribution.WorkerCount, p.Distribution.ParameterServerCount); err != nil {
+				return Submission{}, "", err
+			}
+		}
 	}
 	if p.Resources != nil && p.Resources.InstanceCount != nil {
 		if in.Nodes = *p.Resources.InstanceCount; in.Nodes < 1 {
-			return Submission{}, "", fault.Coded(fault.Invalid, "InvalidPropertyValue", "properties.resources.instanceCount", "instanceCount must be at least 1.")
+			return Submission{}, "", fault.Coded(fault.Invalid, "InvalidPropertyValue", "properties.resources.instanceCount", "instanceCount is %d; it must be at least 1.", in.Nodes)
 		}
 	}
 	if p.Limits != nil && p.Limits.Timeout != "" {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/ebb-compute/ebb/internal/core/access"
 	"github.com/ebb-compute/ebb/internal/core/armid"
+	"github.com/ebb-compute/ebb/internal/core/gang"
 	"github.com/ebb-compute/ebb/internal/core/pool"
 	"github.com/ebb-compute/ebb/internal/core/queue"
 	"github.com/ebb-compute/ebb/internal/core/row"
@@ -51,6 +52,7 @@ type Body struct {
 	Target       string            `json:"target,omitempty"`  // as typed
 	Compute      string            `json:"compute,omitempty"` // lower-case ARM id; empty: none
 	Nodes        int               `json:"nodes,omitempty"`
+	Spread       gang.Spread       `json:"spread,omitzero"` // how its processes lie on its nodes
 	Command      string            `json:"command,omitempty"`
 	Script       string            `json:"script,omitempty"`
 	Snapshot     string            `json:"snapshot,omitempty"` // guid of the code

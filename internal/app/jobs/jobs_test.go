@@ -17,6 +17,7 @@ import (
 	"github.com/ebb-compute/ebb/internal/app/jobs"
 	"github.com/ebb-compute/ebb/internal/core/access"
 	"github.com/ebb-compute/ebb/internal/core/fleet"
+	"github.com/ebb-compute/ebb/internal/core/gang"
 	"github.com/ebb-compute/ebb/internal/core/queue"
 	"github.com/ebb-compute/ebb/internal/core/row"
 	"github.com/ebb-compute/ebb/internal/fault"
@@ -44,9 +45,9 @@ func newWorld(t *testing.T) *world {
 	w.s = w.service()
 	key := strings.ToLower(wsID)
 	w.commit(row.Put(row.Document{Kind: row.Workspace, ID: key, Body: []byte(`{"tenant":"t","resource":{"id":"` + wsID + `","name":"Main","location":"West US 2","properties":{"workspaceId":"22222222-2222-2222-2222-222222222222"}}}`)}))
-	for name, deleting := range map[string]bool{"cpu": false, "gone": true} {
-		w.commit(row.Put(fleet.Cluster{ID: key + "/computes/" + name, Name: name, Workspace: key, Max: 2, Deleting: deleting}),
-			row.Put(fleet.Status{ID: key + "/computes/" + name}))
+	for name, c := range map[string]fleet.Cluster{"cpu": {Max: 2}, "gone": {Max: 2, Deleting: true}, "apart": {Max: 2, Isolated: true}, "wide": {Max: 101}} {
+		c.ID, c.Name, c.Workspace = key+"/computes/"+name, name, key
+		w.commit(row.Put(c), row.Put(fleet.Status{ID: c.ID}))
 	}
 	ws, err := w.s.Workspace(t.Context(), me, strings.ToUpper(wsID))
 	if err != nil {
@@ -174,11 +175,10 @@ func TestSubmitRefuses(t *testing.T) {
 			s.Target = "/subscriptions/1/resourceGroups/g/providers/M.M/workspaces/w/computes/cpu"
 		}), fault.Invalid, "Main"},
 		"the user's own machine":                 {base(func(s *jobs.Submission) { s.Target = "local" }), fault.Unsupported, "local"},
-		"two nodes":                              {base(func(s *jobs.Submission) { s.Nodes = 2 }), fault.Unsupported, "multi-node jobs"},
-		"two processes of MPI":                   {base(func(s *jobs.Submission) { s.Distributed, s.Processes = "Mpi", 2 }), fault.Unsupported, "\"Mpi\" over 2 processes"},
-		"eight processes of PyTorch":             {base(func(s *jobs.Submission) { s.Distributed, s.Processes = "nccl", 8 }), fault.Unsupported, "multi-node jobs"},
-		"one worker of TensorFlow":               {base(func(s *jobs.Submission) { s.Distributed, s.Processes = "TensorFlow", 1 }), fault.Unsupported, "multi-node jobs"},
-		"an unknown distribution":                {base(func(s *jobs.Submission) { s.Distributed = "ParameterServer" }), fault.Unsupported, "multi-node jobs"},
+		"a distribution that is not built":       {base(func(s *jobs.Submission) { s.Distributed = "Ray" }), fault.Unsupported, "Ray"},
+		"more nodes than processes":              {base(func(s *jobs.Submission) { s.Distributed, s.Nodes, s.Workers = "TensorFlow", 2, 1 }), fault.Invalid, "nothing to do"},
+		"two nodes that do not reach each other": {base(func(s *jobs.Submission) { s.Nodes, s.Target = 2, "apart" }), fault.Invalid, "isolatedNetwork"},
+		"two nodes of a cluster above 100":       {base(func(s *jobs.Submission) { s.Nodes, s.Target = 2, "wide" }), fault.Invalid, "above 100"},
 		"more nodes than the cluster may have":   {base(func(s *jobs.Submission) { s.Nodes = 3 }), fault.Invalid, "at most 2"},
 		"nothing to run":                         {base(func(s *jobs.Submission) { s.Command = "" }), fault.Invalid, "nothing to run"},
 		"a name with a slash":                    {base(func(s *jobs.Submission) { s.Name = "a/b" }), fault.Invalid, "job id"},
@@ -652,7 +652,10 @@ func TestOneProcessOfADistribution(t *testing.T) {
 			map[string]string{"A": "1", "OMPI_COMM_WORLD_RANK": "0", "OMPI_COMM_WORLD_SIZE": "1", "OMPI_COMM_WORLD_LOCAL_RANK": "0", "OMPI_COMM_WORLD_LOCAL_SIZE": "1"}},
 		"pytorch": {jobs.Submission{Distributed: "PyTorch", Variables: map[string]string{"MASTER_PORT": "29500"}},
 			map[string]string{"RANK": "0", "LOCAL_RANK": "0", "NODE_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}},
-		"none": {jobs.Submission{}, nil},
+		"tensorflow": {jobs.Submission{Distributed: "TensorFlow"},
+			map[string]string{"TF_CONFIG": fmt.Sprintf(`{"cluster":{"worker":["127.0.0.1:%d"]},"environment":"cloud","task":{"type":"worker","index":0}}`, gang.Port("j", 0))}},
+		"several are told by their nodes": {jobs.Submission{Distributed: "nccl", Processes: 2}, nil},
+		"none":                            {jobs.Submission{}, nil},
 	} {
 		w := newWorld(t)
 		c.in.Name, c.in.Target, c.in.Command = "j", "cpu", "true"
@@ -668,6 +671,32 @@ func TestOneProcessOfADistribution(t *testing.T) {
 			t.Errorf("%s waits on port %q, like %v; jobs share a machine", name, v, seen)
 		}
 		seen[v] = true
+	}
+}
+
+// TestGangs: all that wait for a run know how many it is, and who leads.
+func TestGangs(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		in      jobs.Submission
+		want    gang.Spread
+		leaders int
+	}{
+		"mpi":                 {jobs.Submission{Nodes: 2, Distributed: "IntelMpi", Processes: 3}, gang.Spread{Kind: gang.MPI, PerNode: 3}, 1},
+		"pytorch":             {jobs.Submission{Nodes: 2, Distributed: "Gloo", Processes: 1}, gang.Spread{Kind: gang.PyTorch, PerNode: 1}, 0},
+		"parameter servers":   {jobs.Submission{Nodes: 2, Distributed: "ParameterServer", Workers: 1, Servers: 1}, gang.Spread{Kind: gang.TensorFlow, Workers: 1, Servers: 1}, 1},
+		"no distribution":     {jobs.Submission{Nodes: 2}, gang.Spread{}, 0},
+		"several on one node": {jobs.Submission{Distributed: "PyTorch", Processes: 4}, gang.Spread{Kind: gang.PyTorch, PerNode: 4}, 0},
+	} {
+		w := newWorld(t)
+		c.in.Name, c.in.Target, c.in.Command = "j", "cpu", "true"
+		if got := w.task(c.in).Spread; got != c.want {
+			t.Errorf("%s: the node is told %+v, want %+v", name, got, c.want)
+		}
+		run := w.store.Rows(row.Run)[0].(queue.Run)
+		if run.Nodes != max(c.in.Nodes, 1) || run.Leaders != c.leaders {
+			t.Errorf("%s: the queue has %d nodes of which %d lead", name, run.Nodes, run.Leaders)
+		}
 	}
 }
 

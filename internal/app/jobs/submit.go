@@ -41,7 +41,9 @@ type Submission struct {
 	Target      string // name or ARM id of the compute
 	Nodes       int    // 0: 1
 	Distributed string // how processes are to find each other; empty: there is one
-	Processes   int    `json:",omitempty"` // on each node, of what is Distributed; 0: 1
+	Processes   int    `json:",omitempty"` // on each node, of MPI and PyTorch; 0: 1
+	Workers     int    `json:",omitempty"` // of TensorFlow; 0: as many as nodes
+	Servers     int    `json:",omitempty"` // of TensorFlow: parameter servers
 	Command     string
 	Script      string
 	Arguments   []string
@@ -156,6 +158,10 @@ func (s *Service) create(ctx context.Context, p access.Principal, w Workspace, i
 	if err != nil {
 		return nil, err
 	}
+	spread, err := in.spread()
+	if err != nil {
+		return nil, err
+	}
 	if err := fits(cluster, in); err != nil {
 		return nil, err
 	}
@@ -168,7 +174,7 @@ func (s *Service) create(ctx context.Context, p access.Principal, w Workspace, i
 	}
 	body := Body{
 		Run: s.NewID(), Name: in.Name, Workspace: w.ID, Experiment: exp.Name, ExperimentID: exp.ID,
-		Kind: Command, Form: in.Form, Hash: hash, Type: in.Type, Target: cluster.Name, Compute: cluster.ID, Nodes: in.Nodes,
+		Kind: Command, Form: in.Form, Hash: hash, Type: in.Type, Target: cluster.Name, Compute: cluster.ID, Nodes: in.Nodes, Spread: spread,
 		Command: in.Command, Script: in.Script, Snapshot: in.Code, Variables: in.Variables, Limit: in.TimeLimit,
 		DisplayName: in.DisplayName, Description: in.Description, Tags: in.Tags, Properties: maps.Clone(in.Properties),
 		Outputs: in.Outputs, Definition: in.Definition, Creator: creator(p), Modifier: creator(p), Archived: in.Archived, Root: in.Name,
@@ -195,7 +201,7 @@ func (s *Service) create(ctx context.Context, p access.Principal, w Workspace, i
 	if err != nil {
 		return nil, err
 	}
-	run := queue.Run{ID: body.Run, Name: body.Name, Workspace: w.Key(), Document: doc.ID, Cluster: cluster.ID, Nodes: in.Nodes,
+	run := queue.Run{ID: body.Run, Name: body.Name, Workspace: w.Key(), Document: doc.ID, Cluster: cluster.ID, Nodes: in.Nodes, Leaders: spread.Leaders(in.Nodes),
 		Priority: in.Priority, Submitted: now, TimeLimit: in.TimeLimit}
 	status := queue.Status{ID: body.Run, Document: doc.ID, State: queue.Queued, Since: now, Why: "It waits for its turn."}
 	changes = append(changes, row.Create(doc), row.Put(task), row.Create(run), row.Create(status), number, s.event(p, doc.ID, "submit", ""))
@@ -254,7 +260,7 @@ func (s *Service) lastNumber(ctx context.Context, w Workspace, experiment string
 func (s *Service) task(w Workspace, b Body, in Submission, now time.Time) (row.Document, error) {
 	t := queue.Task{
 		Run: b.Run, Name: b.Name, Workspace: w.ID, Experiment: b.Experiment, ExperimentID: b.ExperimentID,
-		Command: in.Command, Script: in.Script, Arguments: in.Arguments, Variables: in.surroundings(),
+		Command: in.Command, Script: in.Script, Arguments: in.Arguments, Variables: in.surroundings(b.Spread), Spread: b.Spread,
 		Environment: in.Environment, Framework: in.Framework, TimeLimit: in.TimeLimit,
 		References: in.Form == ARM, Literals: in.Literals, Inputs: in.Inputs, Outputs: in.Outputs,
 	}
@@ -351,17 +357,6 @@ func (s *Service) offer(ctx context.Context, w Workspace, name string) string {
 		return "Computes in this workspace: " + near.List(name, names) + "."
 	}
 	return "Computes in this workspace, the nearest first: " + near.List(name, names) + "."
-}
-
-// fits refuses what the cluster could never start.
-func fits(c fleet.Cluster, in Submission) error {
-	if in.Nodes > c.Max {
-		return fault.Coded(fault.Invalid, "InvalidPropertyValue", "nodeCount", "The job needs %d nodes, and the compute %q has at most %d.", in.Nodes, c.Name, c.Max)
-	}
-	if in.Nodes > 1 {
-		return fault.New(fault.Unsupported, "nodeCount", "The feature \"multi-node jobs\" is not built yet; ask for 1 node instead of %d.", in.Nodes)
-	}
-	return in.alone()
 }
 
 // adopt makes body the child of the run that parent names.

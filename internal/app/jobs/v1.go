@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/ebb-compute/ebb/internal/core/gang"
 	"github.com/ebb-compute/ebb/internal/fault"
 )
 
@@ -21,6 +22,7 @@ type configuration struct {
 	Communicator          string
 	Mpi                   *struct{ ProcessCountPerNode *int }
 	Pytorch               *struct{ ProcessCount *int } // of all nodes
+	Tensorflow            *struct{ WorkerCount, ParameterServerCount *int }
 	MaxRunDurationSeconds int64
 	NodeCount             int
 	Priority              *int
@@ -56,7 +58,10 @@ func FromRunConfiguration(raw json.RawMessage) (Submission, error) {
 	if !strings.EqualFold(c.Communicator, "None") {
 		in.Distributed = c.Communicator
 	}
-	if in.Processes, err = c.processes(); err != nil {
+	if c.NodeCount < 0 {
+		return Submission{}, fault.Coded(fault.Invalid, "InvalidPropertyValue", "nodeCount", "nodeCount is %d; it must be at least 1.", c.NodeCount)
+	}
+	if err := c.spread(&in); err != nil {
 		return Submission{}, err
 	}
 	if err := c.refuse(); err != nil {
@@ -78,18 +83,18 @@ func FromRunConfiguration(raw json.RawMessage) (Submission, error) {
 	return in, c.environment(&in)
 }
 
-// processes is how many processes the distribution asks for on a node; the parts
-// for distributions other than the communicator's hold their defaults.
-func (c *configuration) processes() (int, error) {
+// spread is how many processes the communicator asks for; the parts for others
+// hold their defaults.
+func (c *configuration) spread(in *Submission) (err error) {
 	switch {
-	case isMPI(c.Communicator) && c.Mpi != nil:
-		return processes("mpi.processCountPerNode", c.Mpi.ProcessCountPerNode)
-	case isPyTorch(c.Communicator) && c.Pytorch != nil:
-		n, err := processes("pytorch.processCount", c.Pytorch.ProcessCount)
-		nodes := max(c.NodeCount, 1)
-		return n/nodes + min(n%nodes, 1), err
+	case isKind(c.Communicator, gang.MPI) && c.Mpi != nil:
+		in.Processes, err = processes("mpi.processCountPerNode", c.Mpi.ProcessCountPerNode)
+	case isKind(c.Communicator, gang.PyTorch) && c.Pytorch != nil:
+		in.Processes, err = evenly("pytorch.processCount", c.Pytorch.ProcessCount, c.NodeCount)
+	case isKind(c.Communicator, gang.TensorFlow) && c.Tensorflow != nil:
+		in.Workers, in.Servers, err = tasks("tensorflow.", c.Tensorflow.WorkerCount, c.Tensorflow.ParameterServerCount)
 	}
-	return 0, nil
+	return err
 }
 
 // environment fills in what the processes find around them. The run's own
