@@ -17,6 +17,7 @@ import (
 // environment.
 type Exec struct {
 	Command  []string
+	Node     int       // which of the job's nodes, from 0
 	Stdin    io.Reader // nil: empty
 	Stdout   io.Writer
 	Stderr   io.Writer // with Terminal nothing comes here
@@ -99,6 +100,9 @@ func writeTo(w io.Writer, b []byte) error {
 
 func (s Jobs) dialExec(ctx context.Context, name string, x Exec) (*websocket.Conn, error) {
 	q := url.Values{"arg": x.Command}
+	if x.Node > 0 {
+		q.Set("node", strconv.Itoa(x.Node))
+	}
 	if x.Terminal {
 		q.Set("tty", "true")
 		q.Set("term", x.Term)

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 
@@ -49,6 +50,7 @@ a path of this machine.`,
 		Example: `  ebb job create --compute cpu-cluster --command 'echo hello'
   ebb job create --name night-1 --compute cpu-cluster --command 'python -c "print(1)"' --env SEED=7 --timeout 1h
   ebb job create --compute cpu-cluster --code ./src --command 'python train.py' --stream
+  ebb job create --compute cpu-cluster --instance-count 3 --distribution mpi:2 --code ./src --command 'python train.py'
   ebb job create -f job.yml --set inputs.lr=0.1 --stream
   name=$(ebb job create --compute cpu-cluster --command 'sleep 60' --query name -o tsv)`,
 		Args: cobra.NoArgs,
@@ -65,6 +67,7 @@ type jobFlags struct {
 	file                string
 	env, tags, set      []string
 	timeout             seconds
+	distribution        string
 	stream, web, noWait bool
 	saveAs              string
 }
@@ -91,6 +94,7 @@ func (f *jobFlags) register(cmd *cobra.Command) {
 	flags.StringArrayVar(&f.tags, "tags", nil, "`KEY=VALUE ...`")
 	flags.Var(&f.timeout, "timeout", "stop it after this long: seconds, or as 90m")
 	flags.Int("instance-count", 1, "nodes it takes")
+	flags.StringVar(&f.distribution, "distribution", "", "how several processes find each other, and how many there are on a node: mpi:2, pytorch:4, tensorflow (`KIND[:N]`)")
 	flags.StringArrayVar(&f.set, "set", nil, "`FIELD=VALUE ...` over the file's, as inputs.lr=0.1")
 	flags.BoolVarP(&f.stream, "stream", "s", false, "print its log until it is over")
 	flags.BoolVarP(&f.web, "web", "e", false, "say where it can be looked at in a browser")
@@ -114,6 +118,9 @@ func (f *jobFlags) spec(flags *pflag.FlagSet) (*azml.Job, error) {
 	if err == nil {
 		err = putPairs(doc, "--env", f.env, "environment_variables")
 	}
+	if err == nil && f.distribution != "" {
+		err = putDistribution(doc, f.distribution)
+	}
 	if err == nil {
 		err = overlay(doc, flags, jobFieldsBut("code"), f.tags, f.set)
 	}
@@ -122,6 +129,19 @@ func (f *jobFlags) spec(flags *pflag.FlagSet) (*azml.Job, error) {
 	}
 	s, err := azml.ReadJob(doc)
 	return s, asUsage(err)
+}
+
+// putDistribution reads "mpi:2".
+func putDistribution(doc *yamlspec.Doc, text string) error {
+	kind, n, counted := strings.Cut(text, ":")
+	if err := doc.Put("--distribution", kind, "distribution", "type"); err != nil || !counted {
+		return err
+	}
+	field := "process_count_per_instance"
+	if kind == "tensorflow" {
+		field = "worker_count"
+	}
+	return doc.Put("--distribution", n, "distribution", field)
 }
 
 func jobFieldsBut(name string) map[string]string {

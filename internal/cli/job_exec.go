@@ -17,6 +17,7 @@ import (
 func (a *app) jobExec() *cobra.Command {
 	var stdin, tty bool
 	var name string
+	var node int
 	cmd := &cobra.Command{
 		Use:   "exec NAME [-i] [-t] -- COMMAND [ARG …]",
 		Short: "Run a command inside a running job",
@@ -39,11 +40,12 @@ ended it, 127 when it was not found, 126 when it could not be started.`,
 			if name == "" {
 				job, command = args[0], args[1:]
 			}
-			return a.execInJob(cmd.Context(), job, client.Exec{Command: command, Terminal: tty}, stdin)
+			return a.execInJob(cmd.Context(), job, client.Exec{Command: command, Node: node, Terminal: tty}, stdin)
 		},
 	}
 	cmd.Flags().StringVarP(&name, "name", "n", "", "the job, if it is not the first argument")
 	_ = cmd.RegisterFlagCompletionFunc("name", a.complete(jobNames))
+	cmd.Flags().IntVar(&node, "node", 0, "which of the job's nodes, from 0")
 	cmd.Flags().BoolVarP(&stdin, "stdin", "i", false, "give the command our standard input")
 	cmd.Flags().BoolVarP(&tty, "tty", "t", false, "give the command a terminal")
 	cmd.ValidArgsFunction = func(cmd *cobra.Command, args []string, prefix string) ([]string, cobra.ShellCompDirective) {

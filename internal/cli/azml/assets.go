@@ -269,7 +269,7 @@ func (s *Component) ARM(r Resolved) map[string]any {
 		spec["resources"] = map[string]any{"instance_count": s.Resources.Instances}
 	}
 	if d := s.Distribution; d != nil {
-		spec["distribution"] = map[string]any{"type": d.Type, "process_count_per_instance": d.Processes}
+		spec["distribution"] = d.spec()
 	}
 	m := s.base()
 	m["componentSpec"] = spec

@@ -82,9 +82,9 @@ func ReadJob(doc *yamlspec.Doc) (*Job, error) {
 // Distribution says how a job runs over several processes.
 type Distribution struct {
 	Type      string `yaml:"type" oneof:"mpi pytorch tensorflow ray"`
-	Processes int    `yaml:"process_count_per_instance"`
-	Servers   int    `yaml:"parameter_server_count"`
-	Workers   int    `yaml:"worker_count"`
+	Processes *int   `yaml:"process_count_per_instance"`
+	Servers   *int   `yaml:"parameter_server_count"`
+	Workers   *int   `yaml:"worker_count"`
 }
 
 func (d *Distribution) arm() map[string]any {
@@ -92,9 +92,20 @@ func (d *Distribution) arm() map[string]any {
 		return nil
 	}
 	m := map[string]any{"distributionType": map[string]string{"mpi": "Mpi", "pytorch": "PyTorch", "tensorflow": "TensorFlow", "ray": "Ray"}[d.Type]}
-	for key, n := range map[string]int{"processCountPerInstance": d.Processes, "parameterServerCount": d.Servers, "workerCount": d.Workers} {
-		if n != 0 {
-			m[key] = n
+	for key, n := range map[string]*int{"processCountPerInstance": d.Processes, "parameterServerCount": d.Servers, "workerCount": d.Workers} {
+		if n != nil {
+			m[key] = *n
+		}
+	}
+	return m
+}
+
+// spec is the schema's words again, as components keep them.
+func (d *Distribution) spec() map[string]any {
+	m := map[string]any{"type": d.Type}
+	for key, n := range map[string]*int{"process_count_per_instance": d.Processes, "parameter_server_count": d.Servers, "worker_count": d.Workers} {
+		if n != nil {
+			m[key] = *n
 		}
 	}
 	return m
