@@ -141,7 +141,7 @@ assert r.status_code in (200, 202), r.text
 refused(lambda: ml.jobs.get(good.name), "was not found")
 
 # What is not built.
-refused(lambda: ml.jobs.create_or_update(job(instance_count=2, distribution=MpiDistribution(process_count_per_instance=1))), "multi-node")
+refused(lambda: ml.jobs.create_or_update(job(instance_count=200, distribution=MpiDistribution(process_count_per_instance=1))), "200 nodes")
 refused(lambda: ml.jobs.create_or_update(job(services={"lab": JupyterLabJobService()})), "interactive services")
 trial = command(command="echo ${{inputs.lr}}", environment="plain@latest", compute="cpu-cluster", inputs={"lr": 0.1})
 sweep = trial(lr=Uniform(0, 1)).sweep(compute="cpu-cluster", sampling_algorithm="random", primary_metric="acc", goal="Maximize")
