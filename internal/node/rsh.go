@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/coder/websocket"
+	"golang.org/x/sys/unix"
 
 	"github.com/ebb-compute/ebb/internal/node/launch"
 	"github.com/ebb-compute/ebb/internal/node/runner"
@@ -25,14 +26,14 @@ import (
 
 // answer serves "ebb rsh" of an attempt that has several processes: it carries a
 // command from the job's socket to the server, which brings it to the other
-// member's agent. Whoever can reach the socket is in the job's world, and may do
-// there what the job may.
+// member's agent. The job's user may do in all of its members' worlds what the job
+// may.
 func (t *task) answer(ctx context.Context) {
-	folder := runner.LaunchFolder(t.dir)
-	if _, err := os.Stat(filepath.Join(folder, "launch.json")); err != nil || t.calls != nil {
+	folder := runner.AgentFolder(t.dir)
+	if _, err := os.Stat(folder); err != nil || t.calls != nil {
 		return
 	}
-	l, err := launch.Listen(folder)
+	l, err := launch.Listen(folder, runner.AgentSocket)
 	if err != nil {
 		t.agent.Log.Error("cannot serve rsh", "attempt", t.id, "err", err)
 		return
@@ -42,9 +43,13 @@ func (t *task) answer(ctx context.Context) {
 	t.agent.work.Go(func() {
 		defer stop()
 		for {
-			conn, err := l.Accept()
+			conn, err := l.AcceptUnix()
 			if err != nil {
 				return
+			}
+			if !t.owns(conn) {
+				conn.Close()
+				continue
 			}
 			t.agent.work.Go(func() {
 				defer conn.Close()
@@ -56,6 +61,17 @@ func (t *task) answer(ctx context.Context) {
 			})
 		}
 	})
+}
+
+// owns reports whether the job's own user is at the other end: where there is no
+// Landlock another job might find the socket.
+func (t *task) owns(conn *net.UnixConn) bool {
+	uid, err := launch.Peer(conn)
+	if err != nil {
+		return false
+	}
+	var st unix.Stat_t
+	return unix.Lstat(filepath.Join(t.dir, "work"), &st) == nil && int(st.Uid) == uid
 }
 
 // maxCall bounds the line of a call, in bytes.

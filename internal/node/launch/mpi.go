@@ -6,11 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/netip"
 	"os"
 	"os/exec"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -35,13 +35,19 @@ func (m *member) mpirun(ctx context.Context) int {
 	}
 	cmd := exec.Command(program, arguments(m.spec, hydra(string(version)))...)
 	cmd.Env = append(settings(m.spec, m.folder), os.Environ()...)
-	cmd.Stdout, cmd.Stderr = os.Stdout, &quieter{to: os.Stderr}
+	said := &quieter{to: os.Stderr, over: ctx.Done()}
+	cmd.Stdout, cmd.Stderr, cmd.WaitDelay = os.Stdout, said, afterEnd
 	if err := cmd.Start(); err != nil {
 		return m.failed(rank.Failure{Code: 126, Setup: true, Message: fmt.Sprintf("%s cannot be started: %v.", program, err)})
 	}
 	ended := make(chan error, 1)
-	go func() { ended <- cmd.Wait() }()
+	go func() {
+		err := cmd.Wait()
+		said.flush()
+		ended <- err
+	}()
 	finish := func() {
+		said.mute.Store(true)
 		_ = cmd.Process.Signal(unix.SIGTERM)
 		select {
 		case <-ended:
@@ -79,27 +85,41 @@ func exitCode(err error) int {
 	return exit.ExitCode()
 }
 
-// quieter leaves out a warning of Open MPI's that says nothing: it put its rsh into
-// a group of its own after that had done so itself.
+// afterEnd is how long mpirun's output is still taken from what it left behind.
+const afterEnd = time.Second
+
+// quieter leaves out what mpirun says once it is being stopped, when it may crash
+// of it, and a warning of Open MPI's that says nothing: it put its rsh into a group
+// of its own after that had done so itself.
 type quieter struct {
 	to   io.Writer
-	line []byte // begun
+	over <-chan struct{} // closed when it is being stopped
+	mute atomic.Bool     // the same
+	line []byte          // begun
 }
 
 func (q *quieter) Write(b []byte) (int, error) {
 	for line := range bytes.Lines(b) {
 		q.line = append(q.line, line...)
-		if line[len(line)-1] != '\n' {
-			break
+		if line[len(line)-1] == '\n' {
+			q.flush()
 		}
-		if !bytes.Contains(q.line, []byte("plm:rsh: Warning: setpgid(")) {
-			if _, err := q.to.Write(q.line); err != nil {
-				return 0, err
-			}
-		}
-		q.line = nil
 	}
 	return len(b), nil
+}
+
+// flush passes on a line, also one without an end.
+func (q *quieter) flush() {
+	line := q.line
+	q.line = nil
+	select {
+	case <-q.over:
+		return
+	default:
+	}
+	if len(line) > 0 && !q.mute.Load() && !bytes.Contains(line, []byte("plm:rsh: Warning: setpgid(")) {
+		_, _ = q.to.Write(line)
+	}
 }
 
 // hydra reports whether an mpirun is MPICH's or Intel's; else it is Open MPI's.
@@ -136,19 +156,17 @@ func settings(s rank.Spec, folder string) []string {
 	v := map[string]string{
 		"OMPI_MCA_plm_rsh_agent": folder + "/rsh", "OMPI_MCA_plm_rsh_no_tree_spawn": "1", "OMPI_MCA_orte_leave_session_attached": "1",
 		"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1", // what it may do is its world's to say
-		"OMPI_MCA_hwloc_base_binding_policy": "none", "OMPI_MCA_mpi_yield_when_idle": "1",
 		"PRTE_MCA_plm_ssh_agent": folder + "/rsh", "PRTE_MCA_plm_ssh_no_tree_spawn": "1", "PRTE_MCA_prte_leave_session_attached": "1",
-		"PRTE_ALLOW_RUN_AS_ROOT": "1", "PRTE_ALLOW_RUN_AS_ROOT_CONFIRM": "1", "PRTE_MCA_hwloc_default_binding_policy": "none",
+		"PRTE_ALLOW_RUN_AS_ROOT": "1", "PRTE_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
 		"HYDRA_LAUNCHER": "rsh", "HYDRA_LAUNCHER_EXEC": folder + "/rsh",
 		"I_MPI_HYDRA_BOOTSTRAP": "rsh", "I_MPI_HYDRA_BOOTSTRAP_EXEC": folder + "/rsh",
 	}
-	if a, err := netip.ParseAddr(s.Hosts[0].Address); len(s.Hosts) == 1 || err == nil && a.IsLoopback() {
+	if s.Loopback() {
 		for _, name := range []string{"OMPI_MCA_btl_tcp_if_include", "OMPI_MCA_oob_tcp_if_include", "PRTE_MCA_oob_tcp_if_include", "HYDRA_IFACE", "I_MPI_HYDRA_IFACE"} {
 			v[name] = "lo"
 		}
-	}
-	if s.Shared != "" {
-		v["OMPI_MCA_btl_vader_backing_directory"] = s.Shared
+		// Each node believes that all processors are its own.
+		v["OMPI_MCA_hwloc_base_binding_policy"], v["PRTE_MCA_hwloc_default_binding_policy"], v["OMPI_MCA_mpi_yield_when_idle"] = "none", "none", "1"
 	}
 	var out []string
 	for name, value := range v {

@@ -44,3 +44,21 @@ func TestArgumentsOfMPIRun(t *testing.T) {
 		t.Error("nodes on several machines keep to the loopback")
 	}
 }
+
+func TestWhatMPIRunSays(t *testing.T) {
+	t.Parallel()
+	over := make(chan struct{})
+	var out strings.Builder
+	q := &quieter{to: &out, over: over}
+	for _, s := range []string{"one\ntw", "o\n[a:1] plm:rsh: Warning: setp", "gid(1,1) failed\nthree\nlast"} {
+		if n, err := q.Write([]byte(s)); n != len(s) || err != nil {
+			t.Error(n, err)
+		}
+	}
+	q.flush()
+	close(over)
+	_, _ = q.Write([]byte("*** Process received signal ***\n"))
+	if out.String() != "one\ntwo\nthree\nlast" {
+		t.Errorf("it says %q", out.String())
+	}
+}

@@ -75,7 +75,7 @@ func RSH(args []string) int {
 		fmt.Fprintf(os.Stderr, "ebb rsh: /bin/sh: %v\n", err)
 		return 126
 	}
-	code, err := call(folder, Call{Member: n, Command: command})
+	code, err := call(s.Agent, Call{Member: n, Command: command})
 	if err != nil {
 		fmt.Fprintf(os.Stderr, "ebb rsh: %s: %v\n", args[0], err)
 	}
@@ -83,8 +83,8 @@ func RSH(args []string) int {
 }
 
 // call brings a command to the agent and prints what it says.
-func call(folder string, c Call) (int, error) {
-	conn, err := Dial(folder)
+func call(agent string, c Call) (int, error) {
+	conn, err := Dial(filepath.Dir(agent), filepath.Base(agent))
 	if err != nil {
 		return 255, fmt.Errorf("reach the node's agent: %w", err)
 	}
@@ -130,35 +130,52 @@ func call(folder string, c Call) (int, error) {
 
 // Sockets have short names; a folder's need not be.
 
-// Dial connects to the agent by the socket in a folder.
-func Dial(folder string) (net.Conn, error) {
+// Dial connects to a socket in a folder.
+func Dial(folder, name string) (net.Conn, error) {
 	fd, err := unix.Open(folder, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, err
 	}
 	defer unix.Close(fd)
-	return net.Dial("unix", filepath.Join("/proc/self/fd", strconv.Itoa(fd), "agent.sock"))
+	return net.Dial("unix", filepath.Join("/proc/self/fd", strconv.Itoa(fd), name))
 }
 
-// Listen makes the socket in a folder, in place of one that is there.
-func Listen(folder string) (net.Listener, error) {
+// Listen makes a socket in a folder of our own, in place of one that is there.
+// Whoever finds it may connect: see [Peer].
+func Listen(folder, name string) (*net.UnixListener, error) {
 	fd, err := unix.Open(folder, unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, err
 	}
 	defer unix.Close(fd)
-	name := filepath.Join("/proc/self/fd", strconv.Itoa(fd), "agent.sock")
-	if err := os.Remove(name); err != nil && !os.IsNotExist(err) {
+	at := filepath.Join("/proc/self/fd", strconv.Itoa(fd), name)
+	if err := os.Remove(at); err != nil && !os.IsNotExist(err) {
 		return nil, err
 	}
-	l, err := net.Listen("unix", name)
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: at, Net: "unix"})
 	if err != nil {
 		return nil, err
 	}
-	l.(*net.UnixListener).SetUnlinkOnClose(false) // its name says another file then
-	var st unix.Stat_t
-	if err := unix.Fstat(fd, &st); err == nil {
-		_ = os.Lchown(name, int(st.Uid), int(st.Gid)) // the folder is the job's by now, or becomes it with all that is in it
+	l.SetUnlinkOnClose(false) // its name says another file by then
+	if err := os.Chmod(at, 0o666); err != nil {
+		l.Close()
+		return nil, err
 	}
-	return l, os.Chmod(name, 0o600)
+	return l, nil
+}
+
+// Peer is the user at the other end of a connection.
+func Peer(conn *net.UnixConn) (uid int, err error) {
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return -1, err
+	}
+	var cred *unix.Ucred
+	if cerr := raw.Control(func(fd uintptr) { cred, err = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED) }); cerr != nil {
+		return -1, cerr
+	}
+	if err != nil {
+		return -1, err
+	}
+	return int(cred.Uid), nil
 }

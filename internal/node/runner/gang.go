@@ -17,19 +17,28 @@ import (
 // linkLog is where a member says how it reaches the next, for people.
 const linkLog = "system_logs/links.txt"
 
-// LaunchFolder is where a member of several processes keeps what package launch
-// needs, below the attempt's folder.
-func LaunchFolder(dir string) string { return filepath.Join(dir, "launch") }
+// launchFolder is where a member of several processes keeps what package launch
+// needs, below the attempt's folder. It becomes the job's.
+func launchFolder(dir string) string { return filepath.Join(dir, "launch") }
+
+// AgentFolder holds the socket on which the agent answers "ebb rsh", where an
+// attempt has several processes. It stays ours.
+func AgentFolder(dir string) string { return filepath.Join(dir, "rsh") }
+
+// AgentSocket is that socket's name.
+const AgentSocket = "agent.sock"
 
 // share is what a member of several processes finds where, as the job sees it.
-type share struct{ folder, logs, exe string }
+type share struct{ folder, agent, logs, exe string }
 
 // layGang makes room in a job's world for the processes of a gang's member: their
 // folder and logs, this program, and the names of the other nodes.
 func (r *Runner) layGang(dir string, p gang.Plan, l *layout) (share, error) {
-	host := LaunchFolder(dir)
-	if err := os.MkdirAll(host, 0o700); err != nil {
-		return share{}, fmt.Errorf("make launch folder: %w", err)
+	host, agent := launchFolder(dir), AgentFolder(dir)
+	for folder, mode := range map[string]os.FileMode{host: 0o700, agent: 0o711} {
+		if err := os.MkdirAll(folder, mode); err != nil {
+			return share{}, fmt.Errorf("make launch folder: %w", err)
+		}
 	}
 	logs := map[string]bool{}
 	for _, name := range logNames(p) {
@@ -43,15 +52,17 @@ func (r *Runner) layGang(dir string, p gang.Plan, l *layout) (share, error) {
 	if !r.users {
 		l.world.Show = append(l.world.Show, exe)
 		l.world.Write = append(l.world.Write, host)
+		l.world.Show = append(l.world.Show, agent)
 		for name := range logs {
 			l.world.Write = append(l.world.Write, filepath.Join(dir, "log", name))
 		}
-		return share{host, filepath.Join(dir, "log"), exe}, nil
+		return share{host, agent, filepath.Join(dir, "log"), exe}, nil
 	}
-	s := share{frame + "/launch", frame + "/logs", frame + "/ebb"}
+	s := share{frame + "/launch", frame + "/rsh", frame + "/logs", frame + "/ebb"}
 	l.own = append(l.own, host)
 	l.world.Binds = append(l.world.Binds,
 		sandbox.Bind{From: host, To: s.folder},
+		sandbox.Bind{From: agent, To: s.agent, ReadOnly: true},
 		sandbox.Bind{From: exe, To: s.exe, ReadOnly: true})
 	for name := range logs {
 		l.world.Binds = append(l.world.Binds, sandbox.Bind{From: filepath.Join(dir, "log", name), To: path.Join(s.logs, name)})
@@ -95,6 +106,7 @@ func logNames(p gang.Plan) []string {
 func (r *Runner) launch(dir string, p gang.Plan, at share, l layout, attempt string, s *shim.Spec) error {
 	spec := rank.Spec{
 		Plan: p, Attempt: attempt, Exe: at.exe, Argv: s.Argv, Dir: l.work, Logs: at.logs,
+		Agent: path.Join(at.agent, AgentSocket),
 		Names: r.users && len(p.Hosts) > 1,
 	}
 	if !r.users {
@@ -107,7 +119,7 @@ func (r *Runner) launch(dir string, p gang.Plan, at share, l layout, attempt str
 	if err != nil {
 		return fmt.Errorf("encode the launch: %w", err)
 	}
-	folder := LaunchFolder(dir)
+	folder := launchFolder(dir)
 	if err := os.WriteFile(filepath.Join(folder, "launch.json"), text, 0o600); err != nil {
 		return fmt.Errorf("write the launch: %w", err)
 	}

@@ -29,7 +29,7 @@ import (
 //	launch.json   the [Spec]
 //	notes         a pipe into which ranks that fail write their [Failure]
 //	failed.json   the first [Failure] of the member, for its shim
-//	agent.sock    the node's agent, for "ebb rsh"
+//	rsh           "ebb rsh" as one word
 const Variable = "EBB_LAUNCH"
 
 // Spec is what the processes of a member have in common.
@@ -40,6 +40,7 @@ type Spec struct {
 	Argv    []string `json:"argv"`             // the user's
 	Dir     string   `json:"dir"`              // working folder
 	Logs    string   `json:"logs"`             // folder of the logs
+	Agent   string   `json:"agent"`            // socket of the node's agent, for "ebb rsh"
 	Names   bool     `json:"names,omitempty"`  // hosts have names here, not addresses alone
 	Shared  string   `json:"shared,omitempty"` // folder for shared memory that is this node's alone; empty: /dev/shm is
 }
@@ -186,11 +187,7 @@ func Main() int {
 	}
 	signals := make(chan os.Signal, 8)
 	signal.Notify(signals, unix.SIGTERM, unix.SIGINT, unix.SIGHUP, unix.SIGQUIT, unix.SIGUSR1, unix.SIGUSR2, unix.SIGTSTP, unix.SIGCONT)
-	env := os.Environ()
-	if s.Shared != "" {
-		env = append(env, "OMPI_MCA_btl_vader_backing_directory="+s.Shared)
-	}
-	run, err := Start(s, s.Processes[i], env)
+	run, err := Start(s, s.Processes[i], append(s.transports(), os.Environ()...))
 	if err != nil {
 		f := NotStarted(n, s.Argv, err)
 		note(folder, f)
@@ -212,6 +209,30 @@ func Main() int {
 			return code
 		}
 	}
+}
+
+// transports keep MPI's libraries from shared memory that processes of other nodes
+// on this machine do not share: what belongs to another user, or lies in another
+// folder. Open MPI does not hand them on, so each rank has them by itself.
+func (s Spec) transports() []string {
+	var out []string
+	if s.Shared != "" {
+		out = append(out, "OMPI_MCA_btl_vader_backing_directory="+s.Shared)
+	}
+	if len(s.Hosts) > 1 && s.Loopback() {
+		out = append(out, "UCX_TLS=self,tcp", "UCX_NET_DEVICES=lo")
+	}
+	return out
+}
+
+// Loopback reports whether all nodes of the job are on this machine.
+func (s Spec) Loopback() bool {
+	for _, h := range s.Hosts {
+		if h.Address != "" && (len(h.Address) < 4 || h.Address[:4] != "127.") {
+			return false
+		}
+	}
+	return true
 }
 
 // number is the rank that Open MPI, PMIx or Hydra gave.
