@@ -31,6 +31,7 @@ lint: ## vet, format, and the rules of the house
 bench: ## measure, side by side with a peer or a limit, and print one table
 	@scripts/setup tools
 	@scripts/setup bench
+	@scripts/setup mpi >/dev/null || true
 	@$(MAKE) --no-print-directory build
 	EBB_BENCH=1 EBB_BIN=$$PWD/bin/ebb go test -count=1 -timeout 60m -run TestTable -v ./bench
 

@@ -43,6 +43,7 @@ func TestTable(t *testing.T) {
 		{"warm", func() []line { return warm(t, s) }},
 		{"cold", func() []line { return cold(t, s) }},
 		{"cost", func() []line { return []line{cost(t, s)} }},
+		{"mpi", func() []line { return mpi(t, s) }},
 		{"drain2", func() []line { return drain(t, s, 2) }},
 		{"drain64", func() []line { return drain(t, s, 64) }},
 		{"writes", func() []line { return writes(t) }},

@@ -130,6 +130,9 @@ assert sorted(files) == [f"std_log_process_{i}.txt" for i in range(6)], sorted(f
 for i in range(6):
     assert f"rank {i} of 6" in files[f"std_log_process_{i}.txt"] and "sum 15" in files[f"std_log_process_{i}.txt"], files
 
+links = [p.read_text() for p in sorted(pathlib.Path(f"dl-{job.name}").rglob("links*.txt"))]
+assert len(links) == 3 and all(" reaches " in text and "MB/s" in text for text in links), links
+
 # The same with mpi4py, and what each rank knows of its node.
 job = run("python sum.py", 3, MpiDistribution(process_count_per_instance=2))
 stream(job)

@@ -24,6 +24,12 @@ func TestVersion1IsAsItWas(t *testing.T) {
 	wiretest.Golden[nodeproto.Content](t, dir+"content.json")
 	wiretest.Golden[nodeproto.ExecSize](t, dir+"exec-size.json")
 	wiretest.Golden[nodeproto.ExecEnd](t, dir+"exec-end.json")
+	// What gangs added.
+	wiretest.Golden[nodeproto.Hello](t, dir+"hello-gang.json")
+	wiretest.Golden[nodeproto.Report](t, dir+"report-gang.json")
+	wiretest.Golden[nodeproto.Desired](t, dir+"desired-gang.json")
+	wiretest.Golden[nodeproto.Message](t, dir+"exec-gang.json")
+	wiretest.Golden[nodeproto.Order](t, dir+"order-gang.json")
 	channels := []nodeproto.Channel{nodeproto.Stdin, nodeproto.StdinEnd, nodeproto.Resize, nodeproto.Stdout, nodeproto.Stderr, nodeproto.ExecOver}
 	for i, c := range channels {
 		if int(c) != i {
