@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"unicode/utf8"
 )
 
 // longest is how many bytes of a name are compared: none is longer, and comparing
@@ -30,9 +31,10 @@ func List(word string, names []string) string {
 
 // Names returns the n names that take the fewest edits to become word.
 func Names(word string, names []string, n int) []string {
+	word = strings.ToLower(Cut(word))
 	away := make(map[string]int, len(names))
 	for _, name := range names {
-		away[name] = Edits(strings.ToLower(word), strings.ToLower(strings.TrimSpace(name)))
+		away[name] = Edits(word, strings.ToLower(Cut(strings.TrimSpace(name))))
 	}
 	names = slices.Clone(names)
 	slices.SortStableFunc(names, func(a, b string) int { return away[a] - away[b] })
@@ -42,6 +44,7 @@ func Names(word string, names []string, n int) []string {
 // Meant returns the one name that word is a slip of, if there is one: two letters
 // that changed places are two edits, and more than a third wrong is no slip.
 func Meant(word string, names []string) (string, bool) {
+	word = Cut(word)
 	most := max(2, len(word)/3)
 	if len(word) < 4 {
 		most = 1
@@ -51,6 +54,19 @@ func Meant(word string, names []string) (string, bool) {
 		return "", false
 	}
 	return best[0], true
+}
+
+// Cut returns as much of a word as is compared: somebody may have sent a megabyte,
+// and all that is done to it is done once for every name.
+func Cut(word string) string {
+	if len(word) <= longest {
+		return word
+	}
+	end := longest
+	for end > longest-utf8.UTFMax && !utf8.RuneStart(word[end]) {
+		end--
+	}
+	return word[:end]
 }
 
 // Edits counts the letters to put in, take out or change to make b of a.

@@ -2,9 +2,11 @@ package near_test
 
 import (
 	"fmt"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/ebb-compute/ebb/internal/core/near"
 )
@@ -51,5 +53,49 @@ func TestList(t *testing.T) {
 				t.Errorf("List(%.20q, %v) = %q, want %q", c.word, c.names, got, c.want)
 			}
 		})
+	}
+}
+
+// What somebody sent is cut once, and in no letter's middle.
+func TestCut(t *testing.T) {
+	t.Parallel()
+	for name, word := range map[string]string{
+		"a short one is whole":   "É",
+		"letters of two bytes":   strings.Repeat("É", 1000),
+		"the same, moved by one": "x" + strings.Repeat("É", 1000),
+		"letters of four bytes":  "xx" + strings.Repeat("🐚", 1000),
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			if cut := near.Cut(word); !strings.HasPrefix(word, cut) || !utf8.ValidString(cut) || len(cut) > 260 || len(cut) < min(len(word), 256) {
+				t.Errorf("Cut leaves %d bytes: %q", len(cut), cut)
+			}
+		})
+	}
+	if got := len(near.Cut(strings.Repeat("\x80", 300))); got > 260 || got < 250 {
+		t.Errorf("Cut leaves %d bytes of what is no text", got)
+	}
+}
+
+// A megabyte for a name costs one look at it, and not one for every name there is.
+// It is alone (not parallel): what it counts is the whole process's.
+func TestLongWordIsCopiedForNoName(t *testing.T) {
+	names := make([]string, 200)
+	for i := range names {
+		names[i] = fmt.Sprintf("name%d", i)
+	}
+	huge := strings.Repeat("É", 1<<19)
+	for what, f := range map[string]func(){
+		"Names": func() { near.Names(huge, names, 1) },
+		"Meant": func() { near.Meant(huge, names) },
+		"List":  func() { near.List(huge, names) },
+	} {
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		f()
+		runtime.ReadMemStats(&after)
+		if got := after.TotalAlloc - before.TotalAlloc; got > uint64(len(huge)) {
+			t.Errorf("%s of a word of %d bytes among %d names makes %d bytes", what, len(huge), len(names), got)
+		}
 	}
 }

@@ -129,7 +129,7 @@ const guess = 4
 // the first of them alone where it is near enough to be meant.
 func Near(typed string, n int) (meant string, names []string) {
 	const prefix = "STANDARD_"
-	typed = strings.ToUpper(strings.TrimSpace(typed))
+	typed = strings.ToUpper(near.Cut(strings.TrimSpace(typed)))
 	for _, m := range Sizes() {
 		names = append(names, m.Canonical())
 	}
