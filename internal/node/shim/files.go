@@ -21,7 +21,7 @@ type held struct {
 	Users   string    `json:"users,omitempty"`   // the spec's
 	UID     int       `json:"uid,omitempty"`     // the job's own user; 0: none
 	Groups  []string  `json:"groups,omitempty"`  // control group folders
-	Pipe    uint64    `json:"pipe,omitempty"`    // inode of what its output goes through
+	Output  string    `json:"output,omitempty"`  // what its output goes through, as /proc names it; empty: nothing tells
 	Process int       `json:"process,omitempty"` // 0: not started yet
 	Started time.Time `json:"started,omitzero"`
 }

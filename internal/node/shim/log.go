@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"os"
 	"path"
+	"strconv"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -16,13 +18,22 @@ import (
 type logFile struct {
 	file *os.File
 	r    *os.File
-	w    int // the job's end; blocking, as programs expect
+	w    int    // the job's end; blocking, as programs expect
+	name string // of what is between them, see [held]
 	done chan struct{}
 	lost int64 // bytes that the disk did not take
 	half bool  // what was written last is no whole line
 }
 
-func openLog(name string) (*logFile, error) {
+// outputName is what a job's output goes through, in the attempt's folder.
+const outputName = "output"
+
+// gone is what /proc adds to the name of a file that was removed.
+const gone = " (deleted)"
+
+// openLog opens the log of that name. at, if not empty, is where what the output goes
+// through gets a name by which a sweep knows who has it open.
+func openLog(name, at string) (*logFile, error) {
 	if err := os.MkdirAll(path.Dir(name), 0o700); err != nil {
 		return nil, fmt.Errorf("make log folder: %w", err)
 	}
@@ -30,15 +41,42 @@ func openLog(name string) (*logFile, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open log: %w", err)
 	}
-	var p [2]int
-	if err := unix.Pipe2(p[:], unix.O_CLOEXEC); err != nil {
-		f.Close()
-		return nil, fmt.Errorf("make log pipe: %w", err)
+	p, called := namedPipe(at)
+	if called == "" {
+		if err := unix.Pipe2(p[:], unix.O_CLOEXEC); err != nil {
+			f.Close()
+			return nil, fmt.Errorf("make log pipe: %w", err)
+		}
+		_ = unix.SetNonblock(p[0], true)
 	}
-	_ = unix.SetNonblock(p[0], true)
-	l := &logFile{file: f, r: os.NewFile(uintptr(p[0]), "log pipe"), w: p[1], done: make(chan struct{})}
+	l := &logFile{file: f, r: os.NewFile(uintptr(p[0]), "log pipe"), w: p[1], name: called, done: make(chan struct{})}
 	go l.copy()
 	return l, nil
+}
+
+// namedPipe makes a pipe that was a file once, so that /proc names it by its path,
+// which nothing else ever has. It is removed at once: nobody else is to open it.
+// Where a file system cannot do that there is none, and no name.
+func namedPipe(at string) (p [2]int, name string) {
+	if at == "" || unix.Mkfifo(at, 0o600) != nil {
+		return p, ""
+	}
+	defer os.Remove(at)
+	r, err := unix.Open(at, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return p, ""
+	}
+	w, err := unix.Open(at, unix.O_WRONLY|unix.O_CLOEXEC, 0)
+	if err == nil {
+		_ = os.Remove(at)
+		name, _ = os.Readlink("/proc/self/fd/" + strconv.Itoa(w))
+		if path.IsAbs(name) && strings.HasSuffix(name, "/"+outputName+gone) {
+			return [2]int{r, w}, name
+		}
+		unix.Close(w)
+	}
+	unix.Close(r)
+	return p, ""
 }
 
 // give lets a user open the pipe by name, as /dev/stdout.

@@ -8,6 +8,8 @@ import (
 	"os"
 	"path"
 	"runtime"
+	"slices"
+	"strconv"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -35,7 +37,7 @@ func (a *attempt) start() error {
 		return err
 	}
 	// A sweep needs these should we die; after a power cut nobody does.
-	h := held{Users: a.spec.Users, Pipe: inode(a.log.w)}
+	h := held{Users: a.spec.Users, Output: a.log.name}
 	if a.user != nil {
 		h.UID = a.user.UID
 	}
@@ -64,8 +66,16 @@ func (a *attempt) start() error {
 
 // prepare makes the log, and the user if there is to be one.
 func (a *attempt) prepare() (err error) {
-	if a.log, err = openLog(path.Join(a.dir, "log", a.spec.Log)); err != nil {
+	at := ""
+	if a.spec.Users == "" && a.spec.Cgroups.Version == 0 {
+		at = path.Join(a.dir, outputName)
+	}
+	if a.log, err = openLog(path.Join(a.dir, "log", a.spec.Log), at); err != nil {
 		return err
+	}
+	if a.log.name != "" {
+		// A pipe may be opened as /dev/stdout whatever Landlock says, and so may this.
+		a.spec.World.Write = append(slices.Clip(a.spec.World.Write), "/proc/self/fd/"+strconv.Itoa(a.log.w))
 	}
 	if a.spec.Ranks != nil {
 		if err := makeLogs(path.Join(a.dir, "log"), a.spec.Ranks.Logs); err != nil {

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path"
 	"slices"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -48,7 +49,10 @@ func Sweep(dir string) (Record, error) {
 	group := cgroup.Open(s.Groups)
 	group.Close()
 	mine := func() []int {
-		found := slices.Concat(group.PIDs(), byEnvironment(marker+"="+abs), byPipe(s.Pipe))
+		found := slices.Concat(group.PIDs(), byEnvironment(marker+"="+abs))
+		if strings.HasSuffix(s.Output, "/"+outputName+gone) {
+			found = append(found, byOutput(s.Output)...)
+		}
 		if s.UID != 0 && uids.Of(s.Users, s.UID) == abs {
 			found = append(found, uids.Processes(s.UID)...)
 		}

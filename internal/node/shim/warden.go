@@ -60,21 +60,10 @@ func (a *attempt) dismiss() bool {
 	return true
 }
 
-// inode is by what an open pipe is known in /proc; 0: it is not.
-func inode(fd int) uint64 {
-	var st unix.Stat_t
-	if unix.Fstat(fd, &st) != nil {
-		return 0
-	}
-	return st.Ino
-}
-
-// byPipe lists processes that have a pipe open.
-func byPipe(inode uint64) []int {
-	if inode == 0 {
-		return nil
-	}
-	name := "pipe:[" + strconv.FormatUint(inode, 10) + "]"
+// byOutput lists processes that have what a job's output goes through open. A pipe
+// would have a number, and that another's pipe may have after a while, or after the
+// machine's next start; this has a name in the attempt's own folder.
+func byOutput(name string) []int {
 	var out []int
 	for _, pid := range processes() {
 		dir := "/proc/" + strconv.Itoa(pid) + "/fd/"

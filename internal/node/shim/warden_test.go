@@ -2,6 +2,7 @@ package shim_test
 
 import (
 	"bytes"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -201,5 +202,69 @@ func TestAnAttemptIsNotDeadBeforeItsWarden(t *testing.T) {
 	}
 	if st, err := shim.Wait(t.Context(), dir); err != nil || st.Phase != shim.Died {
 		t.Errorf("Wait = %+v, %v, want died", st, err)
+	}
+}
+
+// A pipe's number comes again, at the latest after the machine's next start: by what
+// a shim wrote down before, nobody else may be killed.
+func TestASweepLetsStrangersLive(t *testing.T) {
+	t.Parallel()
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	var st unix.Stat_t
+	if err := unix.Fstat(int(w.Fd()), &st); err != nil {
+		t.Fatal(err)
+	}
+	stranger := exec.CommandContext(t.Context(), "/bin/sleep", "300")
+	stranger.Stdout = w
+	if err := stranger.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = stranger.Process.Kill(); _ = stranger.Wait() })
+	w.Close()
+	named, err := os.Readlink("/proc/" + strconv.Itoa(stranger.Process.Pid) + "/fd/1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, held := range map[string]string{
+		"by a number":         fmt.Sprintf(`"pipe":%d`, st.Ino),
+		"by a number as name": fmt.Sprintf(`"output":%q`, named),
+		"by no name":          `"output":""`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			line := fmt.Sprintf("%-10d\n{%s,\"process\":4242,\"started\":\"2026-01-01T00:00:00Z\"}\n", 4241, held)
+			if err := os.WriteFile(filepath.Join(dir, "lock"), []byte(line), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if rec, err := shim.Sweep(dir); err != nil || !rec.Swept {
+				t.Errorf("Sweep = %+v, %v", rec, err)
+			}
+			// A killed one is a zombie until it is waited for, or about to be.
+			if !alive(stranger.Process.Pid) {
+				t.Error("a stranger was killed")
+			}
+		})
+	}
+}
+
+// What a sweep knows a job by is no hindrance to it: it writes to its output by
+// name, and leaves nothing in its folder.
+func TestOutputThatASweepKnows(t *testing.T) {
+	t.Parallel()
+	for _, abi := range []int{0, sandbox.ABI()} {
+		dir := start(t, locked(abi, t.TempDir(), `echo one > /dev/stdout; echo two >> /dev/stderr; echo three > /proc/self/fd/1; (echo four)`))
+		if rec := wait(t, dir); rec.Exit.Code != 0 || log(t, dir) != "one\ntwo\nthree\nfour\n" {
+			t.Errorf("in a domain of ABI %d: %+v, log %q", abi, rec.Exit, log(t, dir))
+		}
+		if b, err := os.ReadFile(filepath.Join(dir, "lock")); err != nil || !strings.Contains(string(b), "/output (deleted)") {
+			t.Errorf("the lock says %q, %v", b, err)
+		}
+		if _, err := os.Lstat(filepath.Join(dir, "output")); !os.IsNotExist(err) {
+			t.Errorf("something is left of its output: %v", err)
+		}
 	}
 }
