@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log"
 	"log/slog"
 	"net"
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -57,6 +59,19 @@ func serve(ctx context.Context, flags cli.ServeFlags) error {
 	return errors.Join(s.run(ctx, listener), s.close())
 }
 
+// webLog has what net/http says of connections: scanners and clients that left are
+// of no interest, all else (a panic) is.
+type webLog struct{ log *slog.Logger }
+
+func (w webLog) Write(line []byte) (int, error) {
+	level, text := slog.LevelWarn, strings.TrimSpace(string(line))
+	if strings.HasPrefix(text, "http: TLS handshake error") || strings.HasPrefix(text, "http2: ") && !strings.HasPrefix(text, "http2: panic") {
+		level = slog.LevelDebug
+	}
+	w.log.Log(context.Background(), level, text)
+	return len(line), nil
+}
+
 // listen takes the address, before anything is made in the data folder.
 func listen(address string) (net.Listener, error) {
 	listener, err := net.Listen("tcp", address)
@@ -86,7 +101,7 @@ func (s *server) run(ctx context.Context, listener net.Listener) error {
 		Handler:           handler,
 		ReadHeaderTimeout: 30 * time.Second,
 		IdleTimeout:       2 * time.Minute,
-		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
+		ErrorLog:          log.New(webLog{s.log}, "", 0),
 	}
 
 	ctx, stop := context.WithCancel(ctx)

@@ -176,3 +176,71 @@ func TestListWhileFoldersComeAndGo(t *testing.T) {
 		}
 	}
 }
+
+// An append writes over the tail alone: what else a header says, whoever wrote it,
+// stays byte for byte.
+func TestAppendLeavesTheHeader(t *testing.T) {
+	t.Parallel()
+	for name, change := range map[string]func(line string) string{
+		"text that is no UTF-8":         func(l string) string { return strings.Replace(l, "XXX", "f\xe9e", 1) },
+		"an escape that we do not make": func(l string) string { return strings.Replace(l, "XXX", `\u00e9`, 1) },
+		"a field of a later version":    func(l string) string { return strings.Replace(l, `,"stamp"`, `,"later":{"a":1},"stamp"`, 1) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dir := t.TempDir()
+			s, err := blob.Open(dir)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() { _ = s.Close() }()
+			if _, err := s.Put(t.Context(), "c/a", strings.NewReader("one"), blob.Meta{Metadata: map[string]string{"said": "XXX", "name": "caf\xe9"}}); err != nil {
+				t.Fatal(err)
+			}
+			path := fileOf(t, dir)
+			text, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			head, _, _ := strings.Cut(string(text), "\n")
+			want := change(head)
+			if want == head {
+				t.Fatal("nothing was changed")
+			}
+			if err := os.WriteFile(path, []byte(want+"\none"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			for i, more := range []string{" two", " three"} {
+				if _, err := s.Append(t.Context(), "c/a", int64(3+4*i), []byte(more)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if text, err = os.ReadFile(path); err != nil {
+				t.Fatal(err)
+			}
+			got, content, _ := strings.Cut(string(text), "\n")
+			const upTo = len(`ebb blob 1 {"tail":"`) + 12 + 1 + 16 + 1 + 16 + 1 + 8 // the tail's end
+			if got[upTo:] != want[upTo:] || content != "one two three" {
+				t.Errorf("the file has\n%s\n%s, want what follows the tail to be\n%s", got, content, want[upTo:])
+			}
+			if info, err := s.Stat(t.Context(), "c/a"); err != nil || info.Size != 13 {
+				t.Errorf("%+v, %v", info, err)
+			}
+		})
+	}
+}
+
+// fileOf is the file of a store's only blob.
+func fileOf(t *testing.T, dir string) (path string) {
+	t.Helper()
+	err := filepath.WalkDir(filepath.Join(dir, "blobs"), func(p string, d fs.DirEntry, err error) error {
+		if err == nil && !d.IsDir() {
+			path = p
+		}
+		return err
+	})
+	if err != nil || path == "" {
+		t.Fatalf("no blob in %s: %v", dir, err)
+	}
+	return path
+}

@@ -41,7 +41,8 @@ func newStamp() string {
 
 func hash(seed maphash.Seed, key string) uint64 { return maphash.String(seed, key) }
 
-// line is how a header is written: in length bytes, or as many as it needs.
+// line is how a header is written: in length bytes, or as many as it needs. Text
+// that is no UTF-8 is written as near to it as it comes.
 func (h header) line(length int) ([]byte, error) {
 	body, err := json.Marshal(h)
 	if err != nil {
@@ -52,7 +53,7 @@ func (h header) line(length int) ([]byte, error) {
 	}
 	line := slices.Concat([]byte(magic), body, []byte("\n"))
 	if length > 0 && len(line) != length {
-		panic("blob: a header changed its length where it lies")
+		return nil, fmt.Errorf("write header: it has %d bytes where %d are", len(line), length)
 	}
 	return line, nil
 }
@@ -156,7 +157,7 @@ func readHeader(f io.ReaderAt) (h header, n int, err error) {
 			continue
 		}
 		body, ours := bytes.CutPrefix(line, []byte(magic))
-		if !whole || !ours || json.Unmarshal(body, &h) != nil {
+		if !whole || !ours || json.Unmarshal(body, &h) != nil || !h.Tail.lies(line) {
 			return header{}, 0, fault.New(fault.Unavailable, "", "the file of this blob is damaged: it does not begin as blobs do; restore it from a backup")
 		}
 		return h, len(line) + 1, nil

@@ -1,6 +1,7 @@
 package blob
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"hash/crc32"
@@ -39,6 +40,15 @@ func (t *tail) UnmarshalText(text []byte) error {
 	t.life = string(text[:life])
 	_, err := fmt.Sscanf(string(text[life:]), tailFormat[len("%12.12s"):], &t.base, &t.n, &t.sum)
 	return err
+}
+
+// lies reports whether a header's line has the tail where it is written over.
+func (t *tail) lies(line []byte) bool {
+	if t == nil {
+		return true
+	}
+	text, err := t.MarshalText()
+	return err == nil && int64(len(line)) > tailAt && bytes.HasPrefix(line[tailAt:], text)
 }
 
 func (t tail) end() int64 { return t.base + t.n }
@@ -151,17 +161,21 @@ func (a *appending) write(data []byte) error {
 	return nil
 }
 
+// tailAt is where the tail lies in a file: the header begins with it.
+const tailAt = int64(len(magic + `{"tail":"`))
+
 // mark writes the tail: data is about to be appended. Blobs of before there were
-// tails have no room for one.
+// tails have no room for one. The rest of the header stays byte for byte: another
+// version, or another encoder, may have written it.
 func (a *appending) mark(data []byte) error {
 	if a.head.Tail == nil {
 		return nil
 	}
 	a.head.Tail = &tail{life: a.life, base: a.size, n: int64(len(data)), sum: crc32.Checksum(data, castagnoli)}
-	line, err := a.head.line(int(a.start))
+	text, err := a.head.Tail.MarshalText()
 	if err != nil {
 		return err
 	}
-	_, err = a.f.WriteAt(line, 0)
+	_, err = a.f.WriteAt(text, tailAt)
 	return err
 }

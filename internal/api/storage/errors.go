@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"runtime/debug"
 	"strconv"
 	"strings"
 
@@ -61,7 +62,7 @@ func (c *call) fail(err error) {
 	}
 	f, ok := errors.AsType[*fault.Error](err)
 	if !ok {
-		f = &fault.Error{Kind: fault.Internal, Msg: "The server encountered an internal error. Please retry the request."}
+		f = internal()
 		if c.r.Context().Err() == nil {
 			c.Log.ErrorContext(c.r.Context(), "request failed", "container", c.container, "error", err)
 		}
@@ -87,6 +88,22 @@ func (c *call) fail(err error) {
 		Message string
 	}{Code: to.code, Message: f.Msg + "\nRequestId:" + h.Get("x-ms-request-id") + "\nTime:" + c.Now().UTC().Format("2006-01-02T15:04:05.0000000Z")})
 	c.send(to.status, body)
+}
+
+func internal() *fault.Error {
+	return &fault.Error{Kind: fault.Internal, Msg: "The server encountered an internal error. Please retry the request."}
+}
+
+// recovered answers for code that panicked, if nothing has been answered yet.
+func (c *call) recovered(p any, begun bool) {
+	if p == http.ErrAbortHandler {
+		panic(p) // net/http's own way to drop a connection
+	}
+	c.Log.ErrorContext(c.r.Context(), "panicked", "method", c.r.Method, "container", c.container, "panic", p, "stack", string(debug.Stack()))
+	if begun {
+		panic(http.ErrAbortHandler) // half an answer is out: the client must not take it for a whole one
+	}
+	c.fail(internal())
 }
 
 // marshal writes a document of ours as XML. It is made of structs, strings and

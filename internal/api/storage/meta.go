@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"regexp"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/ebb-compute/ebb/internal/blob"
 	"github.com/ebb-compute/ebb/internal/fault"
@@ -63,12 +64,20 @@ func (c *call) metadata() (map[string]string, error) {
 			return nil, fault.Coded(fault.Invalid, "InvalidMetadata", "", "The metadata specified is invalid. It has characters that are not permitted: '%.80q' is no identifier.", key)
 		}
 		out[key] = strings.Join(values, ",")
+		if !ascii(out[key]) {
+			return nil, fault.Coded(fault.Invalid, "InvalidMetadata", "", "The metadata specified is invalid. It has characters that are not permitted: the value of '%.80q' is not all ASCII. Encode it, in base64 for example.", key)
+		}
 		size += len(key) + len(out[key])
 	}
 	if size > maxMeta {
 		return nil, fault.Coded(fault.Invalid, "MetadataTooLarge", "", "The size of the specified metadata exceeds the maximum size permitted.")
 	}
 	return out, nil
+}
+
+// ascii reports whether a value may be a header's again, whoever reads it.
+func ascii(s string) bool {
+	return !strings.ContainsFunc(s, func(r rune) bool { return r >= utf8.RuneSelf })
 }
 
 // meta reads what the client says of the blob.
@@ -82,7 +91,9 @@ func (c *call) meta() (blob.Meta, error) {
 		return blob.Meta{}, err
 	}
 	if m.ContentType == "" && c.q.Get("comp") == "" { // of a block list it is the XML's
-		m.ContentType = c.r.Header.Get("Content-Type")
+		if m.ContentType = c.r.Header.Get("Content-Type"); !ascii(m.ContentType) {
+			return blob.Meta{}, headerValue("Content-Type")
+		}
 	}
 	if len(m.Metadata) == 0 {
 		m.Metadata = nil
@@ -93,7 +104,9 @@ func (c *call) meta() (blob.Meta, error) {
 // properties reads the blob's HTTP headers into m.
 func (c *call) properties(m *blob.Meta) error {
 	h := c.r.Header
-	m.ContentType = h.Get("x-ms-blob-content-type")
+	if m.ContentType = h.Get("x-ms-blob-content-type"); !ascii(m.ContentType) {
+		return headerValue("x-ms-blob-content-type")
+	}
 	if v := h.Get("x-ms-blob-content-md5"); v != "" {
 		sum, err := md5Of(v)
 		if err != nil {
@@ -103,6 +116,9 @@ func (c *call) properties(m *blob.Meta) error {
 	}
 	for key, name := range settable {
 		if v := h.Get(name); v != "" {
+			if !ascii(v) {
+				return headerValue(name)
+			}
 			m.Metadata[key] = v
 		}
 	}

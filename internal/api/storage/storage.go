@@ -88,11 +88,35 @@ func Handler(s Service) http.Handler {
 		// A blob is its writer's, not ours: a page among them must not act in our name.
 		h.Set("X-Content-Type-Options", "nosniff")
 		h.Set("Content-Security-Policy", "sandbox; default-src 'none'")
-		c := &call{Service: s, w: w, r: r, q: r.URL.Query(), again: (*call).serve}
+		out := &begun{ResponseWriter: w}
+		c := &call{Service: s, w: out, r: r, q: r.URL.Query(), again: (*call).serve}
+		defer func() {
+			if p := recover(); p != nil {
+				c.recovered(p, out.yes)
+			}
+		}()
 		if err := c.serve(); err != nil {
 			c.fail(err)
 		}
 	})
+}
+
+// begun knows whether an answer has begun.
+type begun struct {
+	http.ResponseWriter
+	yes bool
+}
+
+func (w *begun) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+func (w *begun) WriteHeader(status int) {
+	w.yes = w.yes || status >= http.StatusOK
+	w.ResponseWriter.WriteHeader(status)
+}
+
+func (w *begun) Write(p []byte) (int, error) {
+	w.yes = true
+	return w.ResponseWriter.Write(p)
 }
 
 // call is one request.

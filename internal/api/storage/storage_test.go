@@ -1,11 +1,13 @@
 package storage_test
 
 import (
+	"bytes"
 	"crypto/md5"
 	"encoding/base64"
 	"encoding/xml"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -377,6 +379,11 @@ func TestBadRequestsWriteNothing(t *testing.T) {
 		"both checksums":           {"", "x", append(slices.Clone(block), "x-ms-content-crc64", "AAAAAAAAAAA=", "Content-MD5", wrongMD5), 400, "Md5AndCrc64NotSupported"},
 		"a wrong MD5 to be kept":   {"", "x", append(slices.Clone(block), "x-ms-blob-content-md5", wrongMD5), 400, "Md5Mismatch"},
 		"a name of metadata":       {"", "x", append(slices.Clone(block), "x-ms-meta-a-b", "v"), 400, "InvalidMetadata"},
+		"metadata in Latin-1":      {"", "x", append(slices.Clone(block), "x-ms-meta-a", "caf\xe9"), 400, "InvalidMetadata"},
+		"metadata in UTF-8":        {"", "x", append(slices.Clone(block), "x-ms-meta-a", "café"), 400, "InvalidMetadata"},
+		"a type in Latin-1":        {"", "x", append(slices.Clone(block), "x-ms-blob-content-type", "caf\xe9"), 400, "InvalidHeaderValue"},
+		"a type in UTF-8":          {"", "x", append(slices.Clone(block), "Content-Type", "café"), 400, "InvalidHeaderValue"},
+		"a language in Latin-1":    {"", "x", append(slices.Clone(block), "x-ms-blob-content-language", "caf\xe9"), 400, "InvalidHeaderValue"},
 		"too much metadata":        {"", "x", append(slices.Clone(block), "x-ms-meta-a", strings.Repeat("v", 9<<10)), 400, "MetadataTooLarge"},
 		"a lease":                  {"", "x", append(slices.Clone(block), "x-ms-lease-id", "1"), 412, "LeaseNotPresentWithBlobOperation"},
 		"a customer's key":         {"", "x", append(slices.Clone(block), "x-ms-encryption-key", "1"), 400, "NotImplemented"},
@@ -435,6 +442,35 @@ func (u unread) Read([]byte) (int, error) {
 	u.t.Error("the body was read")
 	return 0, io.EOF
 }
+
+func TestPanicIsAnsweredAndLogged(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	blobs, err := blob.Open(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var log bytes.Buffer
+	h := storage.Handler(storage.Service{Blobs: blobs, Keys: s.keys, Now: func() time.Time { return now }, Log: slog.New(slog.NewTextHandler(&log, nil))})
+	put := func(w http.ResponseWriter) {
+		r := httptest.NewRequest("PUT", "https://localhost/"+container+"/a?"+s.sas("a", "cw").Encode(), panicking{})
+		r.ContentLength = 100
+		r.Header.Set("x-ms-blob-type", "BlockBlob")
+		h.ServeHTTP(w, r)
+	}
+	w := httptest.NewRecorder()
+	put(w)
+	if w.Code != 500 || w.Header().Get("x-ms-error-code") != "InternalError" || !strings.Contains(w.Body.String(), "<Code>InternalError</Code>") {
+		t.Errorf("answered %d %s", w.Code, w.Body)
+	}
+	if text := log.String(); !strings.Contains(text, "level=ERROR") || !strings.Contains(text, "panic=boom") || !strings.Contains(text, "storage_test.go") {
+		t.Errorf("the log has no panic and where it was: %s", text)
+	}
+}
+
+type panicking struct{}
+
+func (panicking) Read([]byte) (int, error) { panic("boom") }
 
 func TestABodyThatBreaksOffWritesNothing(t *testing.T) {
 	t.Parallel()
