@@ -223,8 +223,17 @@ func (t *turn) progress(s *site, n fleet.Node, p Progress) {
 	held := Holds(a)
 	a.Phase = least(a)
 	t.saveAttempt(a)
-	if held && !Holds(a) {
+	switch {
+	case held && !Holds(a):
 		t.tell(s, a)
+	case held && p.Phase == queue.Prepared:
+		ready := 0
+		for _, m := range a.Members {
+			if m.Phase.Rank() >= queue.Prepared.Rank() {
+				ready++
+			}
+		}
+		t.detail(a.Run, fmt.Sprintf("%d of its %d nodes are prepared; all start at once", ready, len(a.Members)))
 	}
 }
 

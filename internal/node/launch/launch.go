@@ -78,9 +78,22 @@ func (m *member) run(ctx context.Context) int {
 	}
 	select { // for mpirun's daemon, which comes as a visitor
 	case <-ctx.Done():
+		m.awaitRanks()
 		return stopped
 	case f := <-m.failures:
 		return m.failed(f)
+	}
+}
+
+// awaitRanks returns when no rank lives here. How long they may take to end is the
+// shim's to say, which kills all of them.
+func (m *member) awaitRanks() {
+	alive, err := os.OpenFile(filepath.Join(m.folder, "alive"), os.O_RDONLY|os.O_CREATE, 0o600)
+	if err != nil {
+		return
+	}
+	defer alive.Close()
+	for unix.Flock(int(alive.Fd()), unix.LOCK_EX) == unix.EINTR {
 	}
 }
 
@@ -166,7 +179,14 @@ func (m *member) processes(ctx context.Context) int {
 			m.finish(running, func() { <-ends }, left)
 			return m.failed(f)
 		case <-ctx.Done():
-			m.finish(running, func() { <-ends }, left)
+			for _, r := range running {
+				if m.spec.Forward {
+					r.Signal(unix.SIGTERM)
+				}
+			}
+			for ; left > 0; left-- {
+				<-ends // or the shim's patience ends
+			}
 			return stopped
 		case e := <-ends:
 			left--

@@ -20,7 +20,7 @@ import (
 
 // How links are checked.
 const (
-	linkWithin = 20 * time.Second // in which a neighbour is to be reached: it starts at about the same time
+	linkWithin = 30 * time.Second // in which a neighbour is to be reached: it starts at about the same time
 	sample     = 1 << 20          // bytes sent to tell how fast a link is
 	checkPorts = 4                // one that somebody has is passed over
 	linkLog    = "system_logs/links.txt"

@@ -46,14 +46,6 @@ func (m *member) mpirun(ctx context.Context) int {
 		said.flush()
 		ended <- err
 	}()
-	finish := func() {
-		said.mute.Store(true)
-		_ = cmd.Process.Signal(unix.SIGTERM)
-		select {
-		case <-ended:
-		case <-time.After(endWithin):
-		}
-	}
 	select {
 	case err := <-ended:
 		select {
@@ -63,10 +55,18 @@ func (m *member) mpirun(ctx context.Context) int {
 		}
 		return exitCode(err)
 	case f := <-m.failures:
-		finish()
+		said.mute.Store(true)
+		_ = cmd.Process.Signal(unix.SIGTERM)
+		select {
+		case <-ended:
+		case <-time.After(endWithin):
+		}
 		return m.failed(f)
 	case <-ctx.Done():
-		finish()
+		if m.spec.Forward {
+			_ = cmd.Process.Signal(unix.SIGTERM)
+		}
+		<-ended // or the shim's patience ends
 		return stopped
 	}
 }
@@ -154,7 +154,7 @@ func arguments(s rank.Spec, hydra bool) []string {
 // job's own variables say goes over it.
 func settings(s rank.Spec, folder string) []string {
 	v := map[string]string{
-		"OMPI_MCA_plm_rsh_agent": folder + "/rsh", "OMPI_MCA_plm_rsh_no_tree_spawn": "1", "OMPI_MCA_orte_leave_session_attached": "1",
+		"OMPI_MCA_plm_rsh_agent": folder + "/rsh", "OMPI_MCA_plm_rsh_no_tree_spawn": "1", "OMPI_MCA_orte_startup_timeout": "600", "OMPI_MCA_orte_leave_session_attached": "1",
 		"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1", // what it may do is its world's to say
 		"PRTE_MCA_plm_ssh_agent": folder + "/rsh", "PRTE_MCA_plm_ssh_no_tree_spawn": "1", "PRTE_MCA_prte_leave_session_attached": "1",
 		"PRTE_ALLOW_RUN_AS_ROOT": "1", "PRTE_ALLOW_RUN_AS_ROOT_CONFIRM": "1",

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -27,6 +28,9 @@ type Call struct {
 	Member  int    `json:"member"`
 	Command string `json:"command"`
 }
+
+// callWithin is more than an agent tries to bring a command to another node.
+const callWithin = 2 * time.Minute
 
 // maxFrame bounds a frame's size in bytes.
 const maxFrame = 1 << 20
@@ -82,6 +86,11 @@ func RSH(args []string) int {
 	return code
 }
 
+// attached is how long rsh stays with a command that was begun. One that cannot
+// work has failed by then; the others mpirun hears from by itself, for as long as
+// the job lasts.
+const attached = 15 * time.Second
+
 // call brings a command to the agent and prints what it says.
 func call(agent string, c Call) (int, error) {
 	conn, err := Dial(filepath.Dir(agent), filepath.Base(agent))
@@ -97,22 +106,24 @@ func call(agent string, c Call) (int, error) {
 		return 255, err
 	}
 	begun := false
+	stay := time.AfterFunc(2*callWithin, func() { conn.Close() })
+	defer stay.Stop()
 	for in := bufio.NewReader(conn); ; {
 		b, err := readFrame(in)
 		if err != nil {
-			if begun {
-				// The agent or the server starts anew. The command goes on, and who
-				// started it hears from it by itself.
+			if begun { // enough was seen, or the agent or the server starts anew
 				return 0, nil
 			}
 			return 255, fmt.Errorf("the node's agent gave no answer: %w", err)
 		}
+		if !begun && nodeproto.Channel(b[0]) != nodeproto.ExecOver {
+			begun = true
+			stay.Reset(attached)
+		}
 		switch nodeproto.Channel(b[0]) {
 		case nodeproto.Stdout:
-			begun = true
 			_, _ = os.Stdout.Write(b[1:])
 		case nodeproto.Stderr:
-			begun = true
 			_, _ = os.Stderr.Write(b[1:])
 		case nodeproto.ExecOver:
 			var end nodeproto.ExecEnd

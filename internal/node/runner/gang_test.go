@@ -102,7 +102,7 @@ func TestAStopReachesAllProcesses(t *testing.T) {
 	t.Parallel()
 	d := data(t)
 	r := newRunner(t, d)
-	o := share(`trap 'echo asked; exit 0' TERM; echo up; while :; do sleep 0.01; done`,
+	o := share(`trap 'sleep 0.5; echo asked; exit 0' TERM; echo up; while :; do sleep 0.01; done`,
 		uuid.NewString(), gang.Spread{Kind: gang.PyTorch, PerNode: 2}, alone, 0)
 	dir := begin(t, r, d, o)
 	for n := range 2 {
@@ -112,7 +112,7 @@ func TestAStopReachesAllProcesses(t *testing.T) {
 		t.Fatal(err)
 	}
 	rec, _ := finish(t, dir)
-	if rec.Exit.Cause != queue.ByCancel || rec.Exit.Process != "" || !strings.HasSuffix(rankLog(dir, 0), "asked\n") || !strings.HasSuffix(rankLog(dir, 1), "asked\n") {
+	if rec.Exit.Cause != queue.ByCancel || rec.Exit.Process != "" || strings.Count(rankLog(dir, 0), "asked\n") != 1 || strings.Count(rankLog(dir, 1), "asked\n") != 1 {
 		t.Errorf("ended by %+v, with %q and %q", rec.Exit, rankLog(dir, 0), rankLog(dir, 1))
 	}
 }

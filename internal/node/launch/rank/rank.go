@@ -29,6 +29,7 @@ import (
 //	launch.json   the [Spec]
 //	notes         a pipe into which ranks that fail write their [Failure]
 //	failed.json   the first [Failure] of the member, for its shim
+//	alive         locked by each rank that lives
 //	rsh           "ebb rsh" as one word
 const Variable = "EBB_LAUNCH"
 
@@ -36,13 +37,14 @@ const Variable = "EBB_LAUNCH"
 type Spec struct {
 	gang.Plan
 	Attempt string   `json:"attempt"`
-	Exe     string   `json:"exe"`              // this program
-	Argv    []string `json:"argv"`             // the user's
-	Dir     string   `json:"dir"`              // working folder
-	Logs    string   `json:"logs"`             // folder of the logs
-	Agent   string   `json:"agent"`            // socket of the node's agent, for "ebb rsh"
-	Names   bool     `json:"names,omitempty"`  // hosts have names here, not addresses alone
-	Shared  string   `json:"shared,omitempty"` // folder for shared memory that is this node's alone; empty: /dev/shm is
+	Exe     string   `json:"exe"`               // this program
+	Argv    []string `json:"argv"`              // the user's
+	Dir     string   `json:"dir"`               // working folder
+	Logs    string   `json:"logs"`              // folder of the logs
+	Agent   string   `json:"agent"`             // socket of the node's agent, for "ebb rsh"
+	Names   bool     `json:"names,omitempty"`   // hosts have names here, not addresses alone
+	Forward bool     `json:"forward,omitempty"` // only the first process is told to end: it tells the others
+	Shared  string   `json:"shared,omitempty"`  // folder for shared memory that is this node's alone; empty: /dev/shm is
 }
 
 // Failure is how a process failed, or what kept all of them from starting.
@@ -185,8 +187,14 @@ func Main() int {
 		fmt.Fprintf(os.Stderr, "ebb rank: rank %d is none of this node's\n", n)
 		return 126
 	}
+	// Whoever signals a rank signals all of its process group, or of the job: the
+	// process has heard of it too, and must not hear of it twice.
 	signals := make(chan os.Signal, 8)
 	signal.Notify(signals, unix.SIGTERM, unix.SIGINT, unix.SIGHUP, unix.SIGQUIT, unix.SIGUSR1, unix.SIGUSR2, unix.SIGTSTP, unix.SIGCONT)
+	if alive, err := os.OpenFile(path.Join(folder, "alive"), os.O_RDONLY|os.O_CREATE, 0o600); err == nil {
+		defer alive.Close()
+		_ = unix.Flock(int(alive.Fd()), unix.LOCK_SH)
+	}
 	run, err := Start(s, s.Processes[i], append(s.transports(), os.Environ()...))
 	if err != nil {
 		f := NotStarted(n, s.Argv, err)
@@ -201,7 +209,6 @@ func Main() int {
 		select {
 		case sig := <-signals:
 			asked = asked || sig == unix.SIGTERM || sig == unix.SIGINT
-			run.Signal(sig)
 		case code := <-ended:
 			if code != 0 && !asked {
 				note(folder, Failure{Rank: n, Code: code, At: time.Now().UTC()})
