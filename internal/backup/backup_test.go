@@ -186,6 +186,10 @@ func TestRefusals(t *testing.T) {
 			_, err := backup.Restore(t.Context(), from, t.TempDir(), false, noon, quiet)
 			return err
 		}, fault.Unavailable, "damaged"},
+		"a restore by a clock that is far off": {func() error {
+			_, err := backup.Restore(t.Context(), whole, t.TempDir(), false, time.Date(2078, 1, 1, 0, 0, 0, 0, time.UTC), quiet)
+			return err
+		}, fault.Conflict, "clock says 2078-01-01"},
 		"a restore under a living server":          {func() error { _, err := backup.Restore(t.Context(), whole, data, true, noon, quiet); return err }, fault.Conflict, "another server"},
 		"a restore over something, without a word": {func() error { _, err := backup.Restore(t.Context(), whole, data, false, noon, quiet); return err }, fault.Conflict, "--replace"},
 	}
@@ -239,13 +243,20 @@ func TestEpochsRise(t *testing.T) {
 	}
 }
 
-// A later attempt's log is not in the way of the one that has its number next.
-func TestLogsOfLaterAttemptsGo(t *testing.T) {
+// What is kept of a later attempt is not in the way of the one that has its number
+// next: its log, its outputs, and the word that they may be moved to their places.
+func TestWhatIsOfLaterAttemptsGoes(t *testing.T) {
 	t.Parallel()
 	data := t.TempDir()
 	h := open(t, data)
 	_, err := h.rows.Commit(t.Context(), row.Put(queue.Status{ID: "r", State: queue.Running, Attempts: 1}), row.Put(queue.Run{ID: "r", Submitted: noon}))
-	for _, name := range []string{"logs-w/r/0001/log.txt", "logs-w/r/0002/log.txt", "logs-w/over/0002/log.txt"} {
+	want := map[string]bool{}
+	for _, at := range []string{"logs-w/%s/%s/log.txt", "$blocks/outputs-w/%s/%s/0/outputs.model/a/b.bin", "$settling/w/%s/%s/0"} {
+		want[fmt.Sprintf(at, "r", "0001")] = true
+		want[fmt.Sprintf(at, "r", "0002")] = false
+		want[fmt.Sprintf(at, "over", "0002")] = true
+	}
+	for name := range want {
 		if _, perr := h.blobs.Put(t.Context(), name, strings.NewReader("x"), blob.Meta{}); perr != nil {
 			err = perr
 		}
@@ -257,7 +268,7 @@ func TestLogsOfLaterAttemptsGo(t *testing.T) {
 	h.close()
 	h = open(t, restored(t, from))
 	defer h.close()
-	for name, want := range map[string]bool{"logs-w/r/0001/log.txt": true, "logs-w/r/0002/log.txt": false, "logs-w/over/0002/log.txt": true} {
+	for name, want := range want {
 		if _, err := h.blobs.Stat(t.Context(), name); (err == nil) != want {
 			t.Errorf("%s: %v, want it there: %v", name, err, want)
 		}

@@ -162,7 +162,11 @@ func stageCopy(from, stage string, m manifest) error {
 	return nil
 }
 
-// begun is from when epochs are counted, in seconds: terms have 30 bits.
+// lastEpoch leaves as many terms again to the lives that follow, before fences,
+// which are made of terms, have no more bits.
+const lastEpoch = 1 << 30
+
+// begun is from when epochs are counted, in seconds.
 var begun = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 
 // nextEpoch is higher than every term of either state. Where the newer one cannot be
@@ -182,7 +186,10 @@ func nextEpoch(ctx context.Context, stage, data string, now time.Time, say Say) 
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		say("what is replaced cannot be read (%v); the machine's clock says what is newer", err)
 	}
-	return max(epoch, own+1, newer+1), nil
+	if epoch = max(epoch, own+1, newer+1); epoch > lastEpoch {
+		return 0, fault.New(fault.Conflict, data, "The epoch that begins would be %d, and %d is the last. The machine's clock says %s: set it right, and restore again.", epoch, lastEpoch, now.UTC().Format(time.RFC3339))
+	}
+	return epoch, nil
 }
 
 // swap puts what is there aside and the stage in its place. Until it is done a
@@ -233,9 +240,14 @@ func sweep(data string) error {
 	return err
 }
 
+// ofAttempts begin the names of what is kept of attempts, as prefix, workspace, "/",
+// run, "/", attempt's number, "/" and more: logs, outputs that wait until all are
+// there, and the word that all are, which a server acts upon when it starts.
+var ofAttempts = []string{"logs-", "$blocks/outputs-", "$settling/"}
+
 // settle opens the copy as a server would, which brings it to this version's layout
-// or says why it cannot, and takes from it what later attempts of its runs had
-// logged: the next ones have the same numbers.
+// or says why it cannot, and takes from it what is kept of later attempts of its
+// runs: the next ones have the same numbers.
 func settle(ctx context.Context, stage string) (err error) {
 	rows, err := store.Open(ctx, stage, store.Options{})
 	if err != nil {
@@ -253,19 +265,32 @@ func settle(ctx context.Context, stage string) (err error) {
 	}
 	defer func() { err = errors.Join(err, blobs.Close()) }()
 	view := rows.View()
+	for _, prefix := range ofAttempts {
+		err := forget(ctx, blobs, prefix, func(run string, n int) bool {
+			rs, live := view.RunStatus(run)
+			return live && n > rs.Attempts
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// forget deletes the blobs below a prefix that are of attempts which are later.
+func forget(ctx context.Context, blobs *blob.Store, prefix string, later func(run string, n int) bool) error {
 	for after, more := "", true; more; {
-		page, err := blobs.List(ctx, "logs-", after, 1000)
+		page, err := blobs.List(ctx, prefix, after, 1000)
 		if err != nil {
 			return err
 		}
 		for _, b := range page {
 			after = b.Key
-			part := strings.SplitN(b.Key, "/", 4) // container, run, attempt's number, name
+			part := strings.SplitN(b.Key[len(prefix):], "/", 4)
 			if len(part) < 4 {
 				continue
 			}
-			n, err := strconv.Atoi(part[2])
-			if rs, live := view.RunStatus(part[1]); err != nil || !live || n <= rs.Attempts {
+			if n, err := strconv.Atoi(part[2]); err != nil || !later(part[1], n) {
 				continue
 			}
 			if err := blobs.Delete(ctx, b.Key); err != nil {

@@ -138,8 +138,27 @@ func (s *Store) renameFile(old, path string) error {
 	if err := s.root.Rename(old, path); err != nil {
 		return err
 	}
-	if said != nil {
+	if said != nil && !s.later(path) {
 		_ = s.root.Remove(overlay(path)) // as in write
 	}
 	return nil
+}
+
+// later reports whether the header that lies beside a file is said of it.
+func (s *Store) later(path string) bool {
+	read := func(path string) (header, error) {
+		f, err := s.root.Open(path)
+		if err != nil {
+			return header{}, err
+		}
+		defer func() { _ = f.Close() }() // only read
+		h, _, err := readHeader(f)
+		return h, err
+	}
+	file, err := read(path)
+	if err != nil {
+		return false
+	}
+	said, err := read(overlay(path))
+	return err == nil && said.Of == file.Stamp
 }

@@ -165,3 +165,28 @@ func TestMovesMeetWrites(t *testing.T) {
 		t.Errorf("%d blobs, want %d: %v", len(list), want, err)
 	}
 }
+
+// A move that a crash broke off is ended by the next one, and what was said of the
+// blob goes along.
+func TestMoveAfterACrash(t *testing.T) {
+	t.Parallel()
+	s := bench(t, "c/a", "c/b")
+	said := map[string]string{"said": "later"}
+	before, err := s.Amend(t.Context(), "c/a", func(blob.Info) (blob.Meta, error) { return blob.Meta{Metadata: said}, nil })
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.HalfMove("c/a", "c/b"); err != nil {
+		t.Fatal(err)
+	}
+	if b, err := s.Stat(t.Context(), "c/b"); err != nil || b.Meta.Metadata != nil {
+		t.Errorf("in between, the blob that is replaced has what is said of the other: %+v, %v", b, err)
+	}
+	if err := s.Move(t.Context(), "c/a", "c/b"); err != nil {
+		t.Fatal(err)
+	}
+	after, err := s.Stat(t.Context(), "c/b")
+	if err != nil || after.ETag != before.ETag || after.Meta.Metadata["said"] != "later" {
+		t.Errorf("%+v, %v; want what is said as before: %+v", after, err, before)
+	}
+}
