@@ -19,7 +19,6 @@ import (
 
 	"github.com/ebb-compute/ebb/client"
 	"github.com/ebb-compute/ebb/internal/api/storage"
-	"github.com/ebb-compute/ebb/internal/backup"
 	"github.com/ebb-compute/ebb/internal/cli"
 	"github.com/ebb-compute/ebb/internal/config"
 )
@@ -48,9 +47,6 @@ func serve(ctx context.Context, flags cli.ServeFlags) error {
 	defer listener.Close()
 	if err := os.MkdirAll(conf.Data, 0o700); err != nil {
 		return fmt.Errorf("make the data folder: %w", err)
-	}
-	if err := backup.Check(conf.Data); err != nil {
-		return err
 	}
 	s, err := open(ctx, conf, log)
 	if err != nil {

@@ -31,6 +31,7 @@ import (
 	"github.com/ebb-compute/ebb/internal/app/jobs"
 	"github.com/ebb-compute/ebb/internal/app/resources"
 	"github.com/ebb-compute/ebb/internal/app/workspaces"
+	"github.com/ebb-compute/ebb/internal/backup"
 	"github.com/ebb-compute/ebb/internal/blob"
 	"github.com/ebb-compute/ebb/internal/clock"
 	"github.com/ebb-compute/ebb/internal/config"
@@ -72,7 +73,8 @@ type server struct {
 // wires the rooms. The store comes first: its lock keeps a second server out.
 func open(ctx context.Context, conf config.Config, log *slog.Logger) (_ *server, err error) {
 	s := &server{conf: conf, log: log}
-	if s.store, err = store.Open(ctx, conf.Data, store.Options{Log: log}); err != nil {
+	whole := func() error { return backup.Check(conf.Data) }
+	if s.store, err = store.Open(ctx, conf.Data, store.Options{Log: log, Held: whole}); err != nil {
 		return nil, err
 	}
 	defer func() {

@@ -42,6 +42,9 @@ var migrations embed.FS
 // Options of [Open]. The zero value works.
 type Options struct {
 	Log *slog.Logger // default: nothing is logged
+	// Held is asked once nobody else can have the folder, before anything in it is
+	// looked at; its error is Open's. Default: nobody is.
+	Held func() error
 }
 
 // Store is an open database. Its methods may be called from any goroutine.
@@ -82,6 +85,11 @@ func Open(ctx context.Context, dir string, opts Options) (_ *Store, err error) {
 	}
 	if s.lock, err = lock(filepath.Join(dir, "lock")); err != nil {
 		return nil, err
+	}
+	if opts.Held != nil {
+		if err := opts.Held(); err != nil {
+			return nil, err
+		}
 	}
 	path := filepath.Join(dir, "ebb.db")
 	if err := keepPrivate(path); err != nil {
