@@ -150,31 +150,24 @@ func (s *Service) List(ctx context.Context, p access.Principal, scope armid.ID, 
 	return docs, nil
 }
 
-// Available says whether a resource of a type may be given a name that is unique
-// everywhere: empty, or why it may not.
-func (s *Service) Available(ctx context.Context, p access.Principal, sub, typ, name string) (reason, words string, err error) {
-	namespace, kind, _ := strings.Cut(typ, "/")
-	ns, t, err := typeOf(namespace, kind)
-	if err != nil {
-		return "", "", err
-	}
-	if t.name != nil && !t.name.MatchString(name) {
-		return "AccountNameInvalid", fmt.Sprintf("%.100s is not a valid name: it must have %s.", name, t.rule), nil
-	}
-	docs, err := s.List(ctx, p, armid.ID{Subscription: sub}, ns.Name+"/"+t.Name)
-	if err != nil {
-		return "", "", err
-	}
-	for _, d := range docs {
-		if is, _ := d.Body["name"].(string); strings.EqualFold(is, name) {
-			return "AlreadyExists", fmt.Sprintf("The name %s is already taken.", name), nil
-		}
-	}
-	return "", "", nil
-}
-
 // Delete removes a resource and what lies in it; false: it was not there.
 func (s *Service) Delete(ctx context.Context, p access.Principal, req Request) (bool, error) {
+	for try := 0; ; try++ {
+		there, err := s.deleteOnce(ctx, p, req)
+		if raced(err) && try < tries {
+			continue
+		}
+		return there, err
+	}
+}
+
+// raced reports whether somebody else was first, who asked for no such thing.
+func raced(err error) bool {
+	e, ok := errors.AsType[*fault.Error](err)
+	return ok && e.Kind == fault.Precondition && e.Code == ""
+}
+
+func (s *Service) deleteOnce(ctx context.Context, p access.Principal, req Request) (bool, error) {
 	id := req.ID
 	if _, _, err := typeOf(id.Provider, typeOfID(id)); err != nil {
 		return false, err
@@ -197,10 +190,11 @@ func (s *Service) Delete(ctx context.Context, p access.Principal, req Request) (
 			return false, err
 		}
 	}
-	changes := []row.Change{s.event(p, id.Key(), "deleted")}
-	if id.Is(accountType) {
-		changes = append(changes, row.Drop(workspaces.AccountKey(strings.ToLower(id.Name()))))
+	changes, err := s.release(ctx, id)
+	if err != nil {
+		return false, err
 	}
+	changes = append(changes, s.event(p, id.Key(), "deleted"))
 	for _, kind := range []row.Kind{row.Resource, row.Lock, row.Assignment} {
 		below, err := s.all(ctx, row.Query{Kind: kind, Prefix: id.Key() + "/"})
 		if err != nil {
@@ -223,7 +217,7 @@ func (s *Service) write(ctx context.Context, p access.Principal, req Request, wa
 	}
 	for try := 0; ; try++ {
 		doc, err := s.writeOnce(ctx, p, req, want)
-		if e, ok := errors.AsType[*fault.Error](err); ok && e.Kind == fault.Precondition && e.Code == "" && try < tries {
+		if raced(err) && try < tries {
 			continue
 		}
 		return doc, err
@@ -279,36 +273,6 @@ func (s *Service) writeOnce(ctx context.Context, p access.Principal, req Request
 	out, err := s.show(ctx, next, rev)
 	out.Created = have == nil
 	return out, err
-}
-
-const accountType = "Microsoft.Storage/storageAccounts"
-
-// claim takes the name of a storage account, which is unique on the whole server.
-func (s *Service) claim(ctx context.Context, id armid.ID) ([]row.Change, error) {
-	if !id.Is(accountType) {
-		return nil, nil
-	}
-	name := strings.ToLower(id.Name())
-	mine := workspaces.AccountOwner(name, key(id), s.Now())
-	rec, err := s.Store.Get(ctx, mine.Key())
-	if errors.Is(err, fault.NotFound) {
-		return []row.Change{row.Create(mine)}, nil
-	}
-	if err != nil {
-		return nil, fmt.Errorf("find account %s: %w", name, err)
-	}
-	owner, err := workspaces.OwnerOf(rec)
-	if err != nil {
-		return nil, fmt.Errorf("find account %s: %w", name, err)
-	}
-	_, err = s.Store.Get(ctx, owner)
-	switch {
-	case errors.Is(err, fault.NotFound): // it went with its group
-		return []row.Change{row.Update(mine, rec.Rev)}, nil
-	case err != nil:
-		return nil, fmt.Errorf("find account %s: %w", name, err)
-	}
-	return nil, fault.Coded(fault.Conflict, "StorageAccountAlreadyTaken", name, "The storage account named %s is already taken: it is that of %s.", name, owner.ID)
 }
 
 // canonicalID returns an id in Azure's spelling of its types, below the group as

@@ -192,15 +192,3 @@ func TestADeletionTakesAlongWhatLiesInIt(t *testing.T) {
 		t.Errorf("deleted once more: %v, %v", there, err)
 	}
 }
-
-func TestNamesThatMayBeHad(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t)
-	w.must("ebb/Microsoft.Storage/storageAccounts/mine", west())
-	for name, want := range map[string]string{"mine": "AlreadyExists", "No": "AccountNameInvalid", "other1": ""} {
-		got, words, err := w.s.Available(t.Context(), w.me, w.sub, "Microsoft.Storage/storageAccounts", name)
-		if err != nil || got != want || (got == "") != (words == "") {
-			t.Errorf("Available(%s) = %q, %q, %v; want %q", name, got, words, err, want)
-		}
-	}
-}
