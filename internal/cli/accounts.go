@@ -2,8 +2,8 @@ package cli
 
 import (
 	"context"
-	"errors"
 	"fmt"
+	"net/http"
 	"regexp"
 	"strings"
 	"sync"
@@ -22,9 +22,10 @@ const askAgain = 10 * time.Second
 // the ones that somebody made, as a template of a workspace does. All others are
 // real ones, and pass through.
 type accounts struct {
-	file client.File
+	file     client.File
+	patience time.Duration // see [client.Options]
 
-	mu    sync.Mutex
+	mu    sync.Mutex // not held while the server is asked: each name waits for itself
 	c     *client.Client
 	names map[string]account
 }
@@ -34,35 +35,57 @@ type account struct {
 	asked time.Time
 }
 
-// has reports whether a host is that of an account of the server's.
+// has reports whether a host is that of an account of the server's. Only the
+// server's whole answer says that it is not: what is meant for it must not be sent
+// to the real one because the server was in trouble, or would not say.
 func (a *accounts) has(ctx context.Context, host string) (bool, error) {
 	m := blobAccount.FindStringSubmatch(strings.ToLower(strings.TrimSuffix(host, ".")))
 	if m == nil {
 		return false, nil
 	}
-	a.mu.Lock() // one asks, the others wait: they are of one client
-	defer a.mu.Unlock()
-	if known, ok := a.names[m[1]]; ok && (known.there || time.Since(known.asked) < askAgain) {
-		return known.there, nil
+	c, known, err := a.recall(m[1])
+	if err != nil || known.there || time.Since(known.asked) < askAgain {
+		return known.there, err
 	}
-	if a.c == nil {
-		c, err := client.New(a.file, client.Options{UserAgent: "ebb-cli"})
-		if err != nil {
-			return false, err
-		}
-		a.c, a.names = c, map[string]account{}
-	}
-	var answer struct{ Reason string }
-	_, err := a.c.Do(ctx, "POST", "/subscriptions/"+a.file.SubscriptionID+"/providers/Microsoft.Storage/checkNameAvailability?api-version=2023-05-01",
-		map[string]string{"name": m[1], "type": "Microsoft.Storage/storageAccounts"}, &answer)
-	if refused, ok := errors.AsType[*client.Error](err); ok && refused.Status < 500 {
-		err = nil // it answers, and not for this account
-	}
+	there, err := ask(ctx, c, a.file.SubscriptionID, m[1])
 	if err != nil {
 		return false, fmt.Errorf("ask the Ebb server whether it has the storage account %s: %w", m[1], err)
 	}
-	a.names[m[1]] = account{answer.Reason == "AlreadyExists", time.Now()}
-	return answer.Reason == "AlreadyExists", nil
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.names[m[1]] = account{there, time.Now()}
+	return there, nil
+}
+
+// recall returns who is asked, and what was answered the last time.
+func (a *accounts) recall(name string) (*client.Client, account, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.c == nil {
+		c, err := client.New(a.file, client.Options{UserAgent: "ebb-cli", Patience: a.patience})
+		if err != nil {
+			return nil, account{}, err
+		}
+		a.c, a.names = c, map[string]account{}
+	}
+	return a.c, a.names[name], nil
+}
+
+// ask puts Azure's question whether the name of an account may still be had.
+func ask(ctx context.Context, c *client.Client, subscription, name string) (there bool, err error) {
+	var answer struct {
+		NameAvailable *bool
+		Reason        string
+	}
+	got, err := c.Do(ctx, "POST", "/subscriptions/"+subscription+"/providers/Microsoft.Storage/checkNameAvailability?api-version=2023-05-01",
+		map[string]string{"name": name, "type": "Microsoft.Storage/storageAccounts"}, &answer)
+	switch {
+	case err != nil:
+		return false, err
+	case got.Status != http.StatusOK || answer.NameAvailable == nil || !*answer.NameAvailable && answer.Reason != "AlreadyExists":
+		return false, fmt.Errorf("it answered %d %.200q, which says neither", got.Status, got.Body)
+	}
+	return !*answer.NameAvailable, nil
 }
 
 func (a *accounts) close() {

@@ -54,6 +54,9 @@ func (p *Proxy) Address() string { return p.p.listener.Addr().String() }
 // Auth is the header that it lets in.
 func (p *Proxy) Auth() string { return basic(proxyUser, p.p.secret) }
 
+// Impatient makes it ask a server once about an account.
+func (p *Proxy) Impatient() { p.p.known.patience = -1 }
+
 // Close ends it.
 func (p *Proxy) Close() { p.p.close() }
 

@@ -45,6 +45,7 @@ type server struct {
 	assets   map[string]map[string]any // by kind/name/version
 	blobs    map[string]string         // by container/name
 	bodies   map[string]string         // by method and path
+	names    http.HandlerFunc          // whether names may be had; nil: all
 }
 
 // The certificate names what the real one will: Azure's hosts and loopback.
@@ -177,6 +178,16 @@ func (s *server) routes() {
 			return map[string]any{"name": map[string]any{"value": name, "localizedValue": name + " vCPUs"}, "currentValue": current, "limit": limit, "unit": "Count", "type": "t"}
 		}
 		reply(w, map[string]any{"value": []any{usage("DSv2", 16, 100), usage("NC", 0, -1)}})
+	})
+	s.mux.HandleFunc("POST /subscriptions/sub/providers/Microsoft.Storage/checkNameAvailability", func(w http.ResponseWriter, r *http.Request) {
+		answer := s.names
+		if answer == nil {
+			reply(w, map[string]any{"nameAvailable": true})
+			return
+		}
+		s.mu.Unlock() // it may wait for another
+		defer s.mu.Lock()
+		answer(w, r)
 	})
 	s.mux.HandleFunc("POST /ebb/v1/admin/prune", func(w http.ResponseWriter, r *http.Request) {
 		reply(w, map[string]any{"dryRun": true, "value": []any{map[string]any{"kind": "logs", "removed": 3, "bytes": 2048, "keptBytes": 0}}})
