@@ -230,6 +230,7 @@ func (s *server) handler(ctx context.Context, url string) (http.Handler, error) 
 	exec.Register(rt, exec.Services{Jobs: s.jobs, View: s.store.View, VerifyNode: s.keys.VerifyNode, Broker: broker})
 	agents := nodes.Services{
 		Aside:  s.loop.Aside,
+		Epoch:  s.store.Epoch(),
 		Tokens: s.keys, Sessions: sessions{s.loop}, Rows: s.store, Blobs: appender{files, s.blobs},
 		Assets: s.assets, Workspaces: s.workspaces, Execs: broker, Now: s.clock.Now, Log: s.log,
 	}

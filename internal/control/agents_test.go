@@ -169,9 +169,9 @@ func (m *machine) carry(e node.Effect) {
 		})
 	case node.Record:
 		f := m.disk[e.Attempt]
-		f.exit, f.kept.Delivered = &e.Exit, e.Delivered
+		f.exit, f.kept.Delivered, f.kept.Epoch = &e.Exit, e.Delivered, e.Epoch
 	case node.Deliver:
-		m.later(time.Millisecond, 100*time.Millisecond, func() { m.step(node.Delivered{Attempt: e.Attempt}) })
+		m.later(time.Millisecond, 100*time.Millisecond, func() { m.step(node.Delivered{Attempt: e.Attempt, Epoch: e.Epoch}) })
 	case node.Forget:
 		delete(m.disk, e.Attempt)
 		m.later(0, 5*time.Millisecond, func() { m.step(node.Forgotten{Attempt: e.Attempt}) })

@@ -259,8 +259,8 @@ func (m *Machine) Measured(now time.Time, c engine.Capacity, err error) {
 }
 
 // Desired is all that node n is to do, as of v.
-func Desired(v *pool.View, n fleet.Node, term int64) nodeproto.Desired {
-	d := nodeproto.Desired{Term: term, Revision: n.Revision, Drain: n.State == fleet.Draining || n.State == fleet.Removing}
+func Desired(v *pool.View, n fleet.Node, term, epoch int64) nodeproto.Desired {
+	d := nodeproto.Desired{Term: term, Epoch: epoch, Revision: n.Revision, Drain: n.State == fleet.Draining || n.State == fleet.Removing}
 	a, ok := v.Attempt(n.Attempt)
 	if !ok {
 		return d
@@ -281,13 +281,18 @@ func Desired(v *pool.View, n fleet.Node, term int64) nodeproto.Desired {
 	return d
 }
 
-// reported turns an agent's report into an event. Ages count from when it came.
-func reported(s *session, now time.Time) pool.Event {
+// reported turns an agent's report into an event. Ages count from when it came. What
+// was delivered before the restore that began the epoch is not: the agent sends it
+// again when it hears of that.
+func reported(s *session, now time.Time, epoch int64) pool.Event {
 	r := pool.Report{Revision: s.report.Revision, Empty: s.report.Empty, Warnings: s.warnings, Address: s.address}
 	for _, p := range s.report.Attempts {
 		x := pool.Progress{Attempt: p.Attempt, Fence: p.Fence, Phase: p.Phase, Detail: p.Detail, Age: p.StartedAgo}
 		if x.Age > 0 || p.Phase == queue.InRunning {
 			x.Age += now.Sub(s.at)
+		}
+		if p.Phase == queue.Ended && p.Epoch != nil && *p.Epoch < epoch {
+			x.Phase = queue.InFinalizing
 		}
 		if p.Exit != nil {
 			x.Exit = *p.Exit

@@ -290,7 +290,7 @@ func (m *Machine) seen(now time.Time) []pool.Event {
 		}
 		if w.session != nil {
 			w.silent = ""
-			out = append(out, reported(w.session, now))
+			out = append(out, reported(w.session, now, m.cfg.Epoch))
 		}
 		if w.silent != "" {
 			out = append(out, pool.Event{Kind: pool.Silent, Node: id, Why: w.silent})
@@ -379,7 +379,7 @@ func (m *Machine) tend(now time.Time, id string) {
 
 func (m *Machine) send(now time.Time, s *session, n fleet.Node) {
 	s.sent, s.sentAt = n.Revision, now
-	m.do(Send{Session: s.id, Desired: Desired(m.view, n, m.cfg.Term)})
+	m.do(Send{Session: s.id, Desired: Desired(m.view, n, m.cfg.Term, m.cfg.Epoch)})
 }
 
 func (m *Machine) watch(now time.Time, id string) *watch {

@@ -116,3 +116,45 @@ func TestQuarantine(t *testing.T) {
 		}
 	})
 }
+
+// A job has ended when all it left is there. What was sent before the restore is not.
+func TestAnEndBeforeTheRestoreIsNone(t *testing.T) {
+	t.Parallel()
+	older, same := int64(0), int64(epoch)
+	for name, tt := range map[string]struct {
+		epoch *int64
+		want  queue.State
+	}{
+		"delivered to the state before": {&older, queue.Finalizing},
+		"delivered to this one":         {&same, queue.Completed},
+		"an older agent cannot tell":    {nil, queue.Completed},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				ctx, stop := context.WithCancel(t.Context())
+				s := restoredSite(t, ctx)
+				var loop site
+				loop.agents.Go(func() { s.loop.Run(ctx) })
+				defer func() { stop(); loop.agents.Wait(); s.agents.Wait() }()
+				time.Sleep(time.Second)
+				synctest.Wait()
+				ended := nodeproto.Progress{Attempt: "r1.1", Fence: 7, Phase: queue.Ended, Exit: &queue.Exit{Cause: queue.ByExit}, Epoch: tt.epoch}
+				c, err := s.loop.Connect(ctx, nodeproto.Hello{
+					Version: nodeproto.Version, Node: "c-0", Installation: installation, Report: nodeproto.Report{Attempts: []nodeproto.Progress{ended}},
+				})
+				if err != nil {
+					t.Fatal(err)
+				}
+				if d := <-c.Desired(); d.Epoch != epoch {
+					t.Errorf("the agent is told of epoch %d, want %d", d.Epoch, epoch)
+				}
+				time.Sleep(time.Second)
+				synctest.Wait()
+				if got := s.store.state("r1"); got != tt.want {
+					t.Errorf("the run is %s, want %s", got, tt.want)
+				}
+			})
+		})
+	}
+}

@@ -26,6 +26,11 @@ func TestFolderOfVersion1(t *testing.T) {
 		t.Fatal(err)
 	}
 	wiretest.Text[kept](t, "a slot of the memory", line)
+	added, err := os.ReadFile(from + "memory-slot-epoch.json") // since restores
+	if err != nil {
+		t.Fatal(err)
+	}
+	wiretest.Text[kept](t, "a slot with epochs", added)
 	const held, delivered = "6f1c1c1e-0000-4000-8000-000000000002.1", "6f1c1c1e-0000-4000-8000-000000000001.1"
 	j := journal{dir: t.TempDir()}
 	b := make([]byte, 2*slotSize)
@@ -52,7 +57,7 @@ func TestFolderOfVersion1(t *testing.T) {
 	if want := (Memory{Term: 3, Revision: 4, Floor: 1767323045000000005}); memory != want {
 		t.Errorf("it remembers %+v, want %+v", memory, want)
 	}
-	if len(entries) != 2 || entries[0] != (entry{delivered, 1767323045000000009, 10, true}) || entries[1] != (entry{Attempt: held, Fence: 1767323045000000009}) {
+	if len(entries) != 2 || entries[0] != (entry{delivered, 1767323045000000009, 10, true, 0}) || entries[1] != (entry{Attempt: held, Fence: 1767323045000000009}) {
 		t.Errorf("it has taken %+v", entries)
 	}
 	if got := ends[held]; got != end {

@@ -189,7 +189,7 @@ func (a *Agent) find() (Found, error) {
 		} else if st.Phase == shim.Ended && !st.Record.Swept {
 			k.Exit, t.recorded = &st.Record.Exit, true
 		}
-		k.Delivered = e.Delivered
+		k.Delivered, k.Epoch = e.Delivered, e.Epoch
 		f.Attempts = append(f.Attempts, k)
 	}
 	return f, nil
@@ -307,7 +307,7 @@ func (a *Agent) do(ctx context.Context, e Effect) {
 		a.work.Go(func() { t.sweep(ctx) })
 	case Deliver:
 		t := a.tasks[e.Attempt]
-		a.work.Go(func() { t.deliver(ctx) })
+		a.work.Go(func() { t.deliver(ctx, e.Epoch) })
 	case Forget:
 		a.work.Go(func() {
 			a.insist(ctx, "forget "+e.Attempt, func() error { return a.journal.drop(e.Attempt) })
@@ -322,7 +322,7 @@ func (a *Agent) do(ctx context.Context, e Effect) {
 func (a *Agent) record(ctx context.Context, e Record) {
 	switch {
 	case e.Delivered:
-		a.journal.delivered(e.Attempt)
+		a.journal.delivered(e.Attempt, e.Epoch)
 	case !a.tasks[e.Attempt].recorded:
 		a.insist(ctx, "record the end of "+e.Attempt, func() error { return a.journal.end(e.Attempt, ending{e.Exit}) })
 	}

@@ -81,7 +81,7 @@ func (j *Ledger) Take(attempt string, m Memory) error {
 func (j *Ledger) Make(attempt string) error { return j.j.add(attempt) }
 
 // Deliver marks an attempt.
-func (j *Ledger) Deliver(attempt string) { j.j.delivered(attempt) }
+func (j *Ledger) Deliver(attempt string) { j.j.delivered(attempt, 0) }
 
 // Save writes the memory.
 func (j *Ledger) Save(m Memory) error { return j.j.save(m) }

@@ -46,6 +46,7 @@ type site struct {
 	over      bool              // attempts are answered 410
 	gone      bool              // the node is not known
 	moves     int               // connections of an earlier address end
+	lose      func()            // called with the lock, once half of what was sent is there
 	changed   chan struct{}
 }
 
@@ -212,6 +213,10 @@ func (s *site) artifact(w http.ResponseWriter, r *http.Request) {
 	if err != nil || !s.held(w) {
 		return
 	}
+	if s.lose != nil && len(s.artifacts) == 4 {
+		s.lose()
+		s.lose = nil
+	}
 	s.artifacts[r.PathValue("path")] = string(b)
 	w.WriteHeader(http.StatusCreated)
 }
@@ -230,6 +235,10 @@ func (s *site) output(w http.ResponseWriter, r *http.Request) {
 func (s *site) settle(w http.ResponseWriter, r *http.Request) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if epoch, err := strconv.ParseInt(r.URL.Query().Get("epoch"), 10, 64); err != nil || epoch < s.desired.Epoch {
+		http.Error(w, "another epoch", http.StatusPreconditionFailed)
+		return
+	}
 	if s.held(w) {
 		s.settled = append(s.settled, "done="+r.URL.Query().Get("done"))
 	}

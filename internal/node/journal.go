@@ -51,6 +51,7 @@ type entry struct {
 	Fence     int64  `json:"fence"`
 	Member    int    `json:"member,omitempty"`
 	Delivered bool   `json:"delivered,omitempty"`
+	Epoch     int64  `json:"epoch,omitempty"` // of the server that it was delivered to
 }
 
 // ending is attempts/{attempt}/end.json: an end of which no shim left a record.
@@ -85,9 +86,9 @@ func (j *journal) end(attempt string, e ending) error {
 
 // delivered marks an attempt as the server's, with the next save. Until then a
 // death may take the mark: then it is delivered again, which changes nothing.
-func (j *journal) delivered(attempt string) {
+func (j *journal) delivered(attempt string, epoch int64) {
 	if e, ok := j.taken[attempt]; ok {
-		e.Delivered = true
+		e.Delivered, e.Epoch = true, epoch
 		j.taken[attempt] = e
 	}
 }

@@ -30,9 +30,12 @@ type Memory struct {
 	// Floor is the highest fence among forgotten attempts. A node holds one
 	// attempt at a time, so what comes after has a higher one.
 	Floor int64 `json:"floor"`
+	// Epoch is the server's, the highest seen.
+	Epoch int64 `json:"epoch,omitempty"`
 }
 
-// stage is where an attempt stands; it only goes forward.
+// stage is where an attempt stands; it only goes forward, except that what has
+// ended is delivered again to a server that was restored.
 type stage int
 
 const (
@@ -61,6 +64,7 @@ type attempt struct {
 	why     string // of the loss, while sweeping
 	started time.Time
 	exit    *queue.Exit
+	epoch   int64 // in which it was delivered, once it is
 }
 
 // lostGrace is for attempts that the server no longer knows: SIGTERM, this, SIGKILL.
@@ -110,8 +114,12 @@ type (
 	}
 	// Superseded: the server says that the attempt is over.
 	Superseded struct{ Attempt string }
-	// Delivered: logs and outputs are the server's, or nobody wants them.
-	Delivered struct{ Attempt string }
+	// Delivered: logs and outputs are the server's, or nobody wants them. Epoch is
+	// that of the Deliver.
+	Delivered struct {
+		Attempt string
+		Epoch   int64
+	}
 	// Forgotten: the folder is gone.
 	Forgotten struct{ Attempt string }
 )
@@ -125,6 +133,7 @@ type Kept struct {
 	Started   time.Time
 	Exit      *queue.Exit // its end, if there is a record
 	Delivered bool
+	Epoch     int64 // in which it was
 }
 
 func (Found) event()      {}
@@ -175,9 +184,15 @@ type (
 		Attempt   string
 		Exit      queue.Exit
 		Delivered bool
+		Epoch     int64 // in which it was
 	}
-	// Deliver sends the rest of the logs, then the outputs. Ends in Delivered.
-	Deliver struct{ Attempt string }
+	// Deliver sends the rest of the logs, then all of the outputs. Ends in Delivered.
+	// Epoch is the server's as far as it is known: one that has another since may
+	// lack what was sent first, and is not to take it for whole.
+	Deliver struct {
+		Attempt string
+		Epoch   int64
+	}
 	// Forget removes the attempt's folder. Ends in Forgotten.
 	Forget struct{ Attempt string }
 )
@@ -242,10 +257,13 @@ func (m *Machine) Step(now time.Time, e Event) []Effect {
 		})
 	case Delivered:
 		return m.at(e.Attempt, []stage{delivering}, func(a *attempt) []Effect {
-			a.stage = ended
+			if e.Epoch < m.memory.Epoch && a.wanted {
+				return []Effect{Deliver{a.id, m.memory.Epoch}}
+			}
+			a.stage, a.epoch = ended, e.Epoch
 			before := m.memory
 			forget := m.forget()
-			return append(append([]Effect{Record{a.id, *a.exit, true}}, m.saved(before)...), forget...)
+			return append(append([]Effect{Record{a.id, *a.exit, true, a.epoch}}, m.saved(before)...), forget...)
 		})
 	case Forgotten:
 		return m.at(e.Attempt, []stage{forgetting}, func(a *attempt) []Effect { delete(m.attempts, a.id); return nil })
@@ -274,7 +292,7 @@ func (m *Machine) found(now time.Time, e Found) (out []Effect) {
 		m.attempts[a.id] = a
 		switch {
 		case k.Exit != nil && k.Delivered:
-			a.stage, a.exit = ended, k.Exit
+			a.stage, a.exit, a.epoch = ended, k.Exit, k.Epoch
 		case k.Exit != nil:
 			out = append(out, m.end(a, *k.Exit)...)
 		case k.Living:
@@ -293,7 +311,7 @@ func (m *Machine) came(now time.Time, d nodeproto.Desired) (out []Effect) {
 		return nil
 	}
 	before := m.memory
-	m.memory.Term, m.memory.Revision = d.Term, d.Revision
+	m.memory.Term, m.memory.Revision, m.memory.Epoch = d.Term, d.Revision, max(m.memory.Epoch, d.Epoch)
 	m.changes++
 	m.drain, m.told = d.Drain, true
 	wanted := map[string]bool{}
@@ -305,6 +323,10 @@ func (m *Machine) came(now time.Time, d nodeproto.Desired) (out []Effect) {
 				out = append(out, m.halt(now, a, w.Stop, w.Grace)...)
 			case a.stage == prepared && !a.hold:
 				out = append(out, a.start()...)
+			}
+			if a.stage == ended && a.epoch < m.memory.Epoch {
+				a.stage = delivering
+				out = append(out, Deliver{a.id, m.memory.Epoch})
 			}
 			continue
 		}
@@ -381,7 +403,7 @@ func (m *Machine) end(a *attempt, exit queue.Exit) []Effect {
 	if !exit.Started.IsZero() {
 		a.started = exit.Started
 	}
-	return []Effect{Record{a.id, exit, false}, Deliver{a.id}}
+	return []Effect{Record{Attempt: a.id, Exit: exit}, Deliver{a.id, m.memory.Epoch}}
 }
 
 // forget lets go of ended attempts that the server no longer wants here. The
@@ -437,52 +459,6 @@ func (a *attempt) unstarted(now time.Time, why string) queue.Exit {
 
 func (m *Machine) sorted() []*attempt {
 	return slices.SortedFunc(maps.Values(m.attempts), func(a, b *attempt) int { return strings.Compare(a.id, b.id) })
-}
-
-// Report says what the node has.
-func (m *Machine) Report(now time.Time) nodeproto.Report {
-	r := nodeproto.Report{Term: m.memory.Term, Revision: m.memory.Revision, Empty: m.told && m.drain && len(m.attempts) == 0}
-	for _, a := range m.sorted() {
-		p := nodeproto.Progress{Attempt: a.id, Fence: a.fence, Phase: a.stage.phase(), Detail: a.detail}
-		if a.exit != nil {
-			exit := *a.exit
-			p.Exit = &exit
-		}
-		if !a.started.IsZero() {
-			p.StartedAgo = max(now.Sub(a.started), 1)
-		}
-		r.Attempts = append(r.Attempts, p)
-	}
-	return r
-}
-
-// Urgent reports whether others wait for what the report says: a node that is
-// done with an attempt can have the next, or be removed, and what a gang's member
-// has come to decides over the others. How far a single one has come is for
-// people, who do not see what is over in a moment.
-func (m *Machine) Urgent() bool {
-	for _, a := range m.attempts {
-		if a.stage == ended || a.stage == forgetting || a.gang && (a.stage == prepared || a.stage == delivering) {
-			return true
-		}
-	}
-	return m.told && m.drain && len(m.attempts) == 0
-}
-
-func (s stage) phase() queue.Phase {
-	switch s {
-	case journalling:
-		return queue.Placed
-	case preparing:
-		return queue.InPreparing
-	case prepared, starting:
-		return queue.Prepared
-	case running, sweeping:
-		return queue.InRunning
-	case delivering:
-		return queue.InFinalizing
-	}
-	return queue.Ended
 }
 
 // runOf returns the run that an attempt is of: ids are Run + "." + N.

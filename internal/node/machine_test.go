@@ -41,6 +41,11 @@ func drain(rev int64, attempts ...nodeproto.Wanted) node.Came {
 	return d
 }
 
+// restored is an order of a server that was restored.
+func restored(epoch int64, attempts ...nodeproto.Wanted) node.Came {
+	return node.Came{Desired: nodeproto.Desired{Term: epoch + 1, Revision: 1, Epoch: epoch, Attempts: attempts}}
+}
+
 func wanted(id string, fence int64) nodeproto.Wanted {
 	return nodeproto.Wanted{Attempt: id, Fence: fence}
 }
@@ -183,6 +188,30 @@ func TestMachineDoes(t *testing.T) {
 			{node.Found{Memory: node.Memory{Term: 1, Revision: 9}, Attempts: []node.Kept{{Attempt: "r.1", Fence: 1, Exit: &done, Delivered: true}}}, ""},
 			{desired(8), ""},
 		}, phase: queue.Ended, cause: queue.ByExit},
+		"what ended is delivered again to a server that was restored": {steps: after(
+			step{node.Finished{Attempt: "r.1", Exit: done}, "Record r.1, Deliver r.1"},
+			step{node.Delivered{Attempt: "r.1"}, "Record r.1"},
+			step{restored(7, wanted("r.1", 1)), "Save, Deliver r.1"},
+			step{restored(7, wanted("r.1", 1)), ""},
+			step{node.Delivered{Attempt: "r.1", Epoch: 7}, "Record r.1"},
+			step{restored(7, wanted("r.1", 1)), ""},
+		), phase: queue.Ended, cause: queue.ByExit},
+		"what was on its way to a server that was restored goes from the start": {steps: after(
+			step{node.Finished{Attempt: "r.1", Exit: done}, "Record r.1, Deliver r.1"},
+			step{restored(7, wanted("r.1", 1)), "Save"},
+			step{node.Delivered{Attempt: "r.1"}, "Deliver r.1"},
+		), phase: queue.InFinalizing, cause: queue.ByExit},
+		"what a restored server does not want is not delivered again": {steps: after(
+			step{node.Finished{Attempt: "r.1", Exit: done}, "Record r.1, Deliver r.1"},
+			step{restored(7), "Save"},
+			step{node.Delivered{Attempt: "r.1"}, "Record r.1, Save, Forget r.1"},
+			step{node.Forgotten{Attempt: "r.1"}, ""},
+		)},
+		"what was delivered before a restart and a restore is delivered again": {steps: []step{
+			{node.Found{Memory: node.Memory{Term: 1, Epoch: 5}, Attempts: []node.Kept{{Attempt: "r.1", Fence: 1, Exit: &done, Delivered: true, Epoch: 5}}}, ""},
+			{restored(5, wanted("r.1", 1)), "Save"},
+			{restored(7, wanted("r.1", 1)), "Save, Deliver r.1"},
+		}, phase: queue.InFinalizing, cause: queue.ByExit},
 		"a forgotten attempt is not taken again": {steps: []step{
 			{node.Found{Memory: node.Memory{Term: 1, Floor: 7}}, ""},
 			{desired(1, wanted("r.1", 7)), "Save"},
@@ -319,9 +348,9 @@ func (w *world) do(e node.Effect) error {
 			return fmt.Errorf("end of %s recorded while its shim lives", e.Attempt)
 		}
 		exit := e.Exit
-		d.kept.Exit, d.kept.Delivered = &exit, e.Delivered
+		d.kept.Exit, d.kept.Delivered, d.kept.Epoch = &exit, e.Delivered, e.Epoch
 	case node.Deliver:
-		w.later(func() node.Event { return node.Delivered{Attempt: e.Attempt} })
+		w.later(func() node.Event { return node.Delivered{Attempt: e.Attempt, Epoch: e.Epoch} })
 	case node.Forget:
 		if slices.ContainsFunc(w.server.Attempts, func(a nodeproto.Wanted) bool { return a.Attempt == e.Attempt }) {
 			return fmt.Errorf("%s forgotten though the server wants it", e.Attempt)

@@ -237,8 +237,9 @@ func (t *task) sweep(ctx context.Context) {
 	t.send(ctx, Swept{t.id, &rec.Exit})
 }
 
-// deliver sends what is left of the logs, then the outputs.
-func (t *task) deliver(ctx context.Context) {
+// deliver sends what is left of the logs, then all of the outputs, to a server that
+// is of an epoch, or of a later one that takes nothing of it for whole.
+func (t *task) deliver(ctx context.Context, epoch int64) {
 	t.ship(ctx) // an agent before us may have been the one that ran it
 	t.rest()
 	if t.calls != nil {
@@ -246,13 +247,13 @@ func (t *task) deliver(ctx context.Context) {
 	}
 	a := t.agent
 	a.insist(ctx, "deliver the logs of "+t.id, func() error { return t.shipper.flush(ctx) })
-	u := &uploader{server: a.server, attempt: t.id, fence: t.fence, member: t.member, log: a.Log}
+	u := &uploader{server: a.server, attempt: t.id, fence: t.fence, member: t.member, epoch: epoch, log: a.Log}
 	a.insist(ctx, "deliver the outputs of "+t.id, func() error { return u.all(ctx, filepath.Join(t.dir, "work")) })
 	if well, err := t.well(ctx); err == nil {
 		a.insist(ctx, "deliver the named outputs of "+t.id, func() error { return u.named(ctx, t.dir, well) })
 	}
 	if ctx.Err() == nil {
-		t.send(ctx, Delivered{t.id})
+		t.send(ctx, Delivered{t.id, epoch})
 	}
 }
 

@@ -32,6 +32,7 @@ type uploader struct {
 	attempt string
 	fence   int64
 	member  int
+	epoch   int64 // of the server
 	log     *slog.Logger
 }
 
@@ -88,7 +89,7 @@ func (u *uploader) named(ctx context.Context, dir string, well bool) error {
 	if !sent {
 		return nil
 	}
-	q := url.Values{"fence": {strconv.FormatInt(u.fence, 10)}, "member": {strconv.Itoa(u.member)}, "done": {strconv.FormatBool(well)}}
+	q := url.Values{"fence": {strconv.FormatInt(u.fence, 10)}, "member": {strconv.Itoa(u.member)}, "done": {strconv.FormatBool(well)}, "epoch": {strconv.FormatInt(u.epoch, 10)}}
 	err := persist(ctx, func(err error) {
 		u.log.Warn("outputs wait", "attempt", u.attempt, "err", err)
 	}, func() error {
@@ -98,7 +99,10 @@ func (u *uploader) named(ctx context.Context, dir string, well bool) error {
 		}
 		return res.Body.Close()
 	})
-	if r := (*refusal)(nil); errors.As(err, &r) {
+	if r := (*refusal)(nil); errors.As(err, &r) && r.status == http.StatusPreconditionFailed {
+		u.log.Info("the server was restored meanwhile, which asks for the outputs again", "attempt", u.attempt)
+		return nil
+	} else if r != nil {
 		u.log.Error("outputs refused", "attempt", u.attempt, "err", err)
 		return nil
 	}

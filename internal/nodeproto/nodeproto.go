@@ -17,8 +17,9 @@
 //	PUT  attempts/{attempt}/outputs/{slot}/{path...}?fence=&member=  a file of a named
 //	     output (slot outputs.NAME), or of an input that is written back (inputs.NAME),
 //	     kept aside
-//	POST attempts/{attempt}/outputs?fence=&member=&done=  all of them are there: they go
-//	     to their places. done=true: the process ended well, so outputs become assets
+//	POST attempts/{attempt}/outputs?fence=&member=&done=&epoch=  all of them are there: they
+//	     go to their places. done=true: the process ended well, so outputs become assets.
+//	     epoch, where it is given: as in [Progress]; 412 for one that is over
 //	GET  execs/{id}    a WebSocket for one [Exec], asked for by a [Message]
 //	GET  attempts/{attempt}/members/{member}/exec?id=&fence=&arg=  a WebSocket as a user's
 //	     of the same: a command that outlives it, on another member of a gang, and
@@ -67,6 +68,9 @@ type Desired struct {
 	Revision int64    `json:"revision"`
 	Attempts []Wanted `json:"attempts,omitempty"` // every attempt that is to be here; others are forgotten once ended
 	Drain    bool     `json:"drain,omitempty"`    // take nothing new; say Empty when nothing is left
+	// Epoch is the server's: 0, or higher since each restore of an older state, which
+	// may lack what it had been sent.
+	Epoch int64 `json:"epoch,omitempty"`
 }
 
 // Message is what a server sends: orders, or with Exec set (and nothing else)
@@ -145,6 +149,9 @@ type Progress struct {
 	// Started is when the first process started, on the node's clock turned
 	// into an age: how long ago it was when the report was made.
 	StartedAgo time.Duration `json:"startedAgo,omitempty"`
+	// Epoch is the newest that the node had heard of when it began to deliver, once it
+	// has: in a later one all is to be sent again. Nil: an agent that cannot say.
+	Epoch *int64 `json:"epoch,omitempty"`
 }
 
 // Order is everything a node needs to run its member of an attempt.

@@ -30,6 +30,11 @@ func TestVersion1IsAsItWas(t *testing.T) {
 	wiretest.Golden[nodeproto.Desired](t, dir+"desired-gang.json")
 	wiretest.Golden[nodeproto.Message](t, dir+"exec-gang.json")
 	wiretest.Golden[nodeproto.Order](t, dir+"order-gang.json")
+	// What restores added.
+	if d := wiretest.Golden[nodeproto.Desired](t, dir+"desired-epoch.json"); d.Epoch != 29_400_000 {
+		t.Errorf("the epoch is %d", d.Epoch)
+	}
+	wiretest.Golden[nodeproto.Report](t, dir+"report-epoch.json")
 	channels := []nodeproto.Channel{nodeproto.Stdin, nodeproto.StdinEnd, nodeproto.Resize, nodeproto.Stdout, nodeproto.Stderr, nodeproto.ExecOver}
 	for i, c := range channels {
 		if int(c) != i {

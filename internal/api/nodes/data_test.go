@@ -241,6 +241,27 @@ func TestOutputsShowWhenAllAreThere(t *testing.T) {
 	}
 }
 
+// What an agent began to send before a restore is not taken for whole after it.
+func TestOutputsOfAnotherEpochDoNotSettle(t *testing.T) {
+	t.Parallel()
+	b := leaving(t)
+	b.put(t, "r.1", "outputs.model/half?fence=11", "half")
+	for q, want := range map[string]int{"&epoch=0": http.StatusPreconditionFailed, "&epoch=2": http.StatusPreconditionFailed, "&epoch=x": http.StatusBadRequest} {
+		status, body := b.ask(t, "node:gpu-0", "POST", "attempts/r.1/outputs?fence=11&done=true"+q, "")
+		if status != want || len(b.has("c/")) > 0 {
+			t.Errorf("%s: %d %s; %v shows", q, status, body, b.has("c/"))
+		}
+	}
+	for _, q := range []string{"&epoch=3", ""} { // an older agent names none
+		if status, body := b.ask(t, "node:gpu-0", "POST", "attempts/r.1/outputs?fence=11&done=true"+q, ""); status != http.StatusOK {
+			t.Errorf("%s: %d %s", q, status, body)
+		}
+	}
+	if len(b.has("c/")) == 0 {
+		t.Error("nothing shows")
+	}
+}
+
 // The node of the first attempt is lost with half of the outputs sent: nothing
 // of it is ever shown.
 func TestOutputsOfALostNodeNeverShow(t *testing.T) {

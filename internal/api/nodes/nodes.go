@@ -119,6 +119,7 @@ type Services struct {
 	// Aside reports whether a node is to be let alone, since a restore: it is told to
 	// come again, and stops nothing. Default: none is.
 	Aside func(node string) bool
+	Epoch int64            // of the installation: raised by a restore of an older state
 	Now   func() time.Time // site clock
 	Log   *slog.Logger     // default: slog.Default()
 }

@@ -56,7 +56,7 @@ type bench struct {
 }
 
 func (b *bench) services() nodes.Services {
-	return nodes.Services{Tokens: b, Sessions: b, Rows: b, Blobs: b, Assets: b, Workspaces: b, Now: time.Now, Log: slog.New(slog.DiscardHandler)}
+	return nodes.Services{Tokens: b, Sessions: b, Rows: b, Blobs: b, Assets: b, Workspaces: b, Epoch: 3, Now: time.Now, Log: slog.New(slog.DiscardHandler)}
 }
 
 func (b *bench) VerifyNode(tok string) (string, error) {

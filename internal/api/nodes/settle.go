@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"path"
+	"strconv"
 	"strings"
 
 	"github.com/ebb-compute/ebb/internal/app/assets"
@@ -53,6 +54,9 @@ func (s *server) settle(w http.ResponseWriter, r *http.Request) (int, any, error
 	if err != nil {
 		return answer(w, err)
 	}
+	if err := s.same(r.URL.Query().Get("epoch")); err != nil {
+		return 0, nil, err
+	}
 	ctx := context.WithoutCancel(r.Context())
 	place, err := s.place(ctx, h.run.Workspace)
 	if err != nil {
@@ -71,6 +75,22 @@ func (s *server) settle(w http.ResponseWriter, r *http.Request) (int, any, error
 		return 0, nil, err
 	}
 	return http.StatusOK, nil, nil
+}
+
+// same refuses what an agent began to send before a restore: what came first went
+// to a state that is no more. An agent that names no epoch cannot tell.
+func (s *server) same(epoch string) error {
+	if epoch == "" {
+		return nil
+	}
+	n, err := strconv.ParseInt(epoch, 10, 64)
+	if err != nil || n < 0 {
+		return fault.New(fault.Invalid, "epoch", "The epoch is not a number.")
+	}
+	if n < s.Epoch {
+		return fault.New(fault.Precondition, "epoch", "The server was restored since the agent began to send: it is to send all again.")
+	}
+	return nil
 }
 
 // Resume ends the moves that a crash broke off. It is for the start of the server,
