@@ -111,7 +111,11 @@ func submitShort(ctx context.Context, w *world, a *acked, seed uint64) error {
 		if cancel {
 			command = `echo "begin ` + name + ` $$"; sleep 600`
 		}
-		if _, err := w.c.Jobs().Create(w.t.Context(), name, w.spec("main", command)); err != nil {
+		spec := w.spec("main", command)
+		if i%5 >= 3 { // a gang, whose first process's log is the job's
+			spec.Properties.Resources = &client.JobResources{InstanceCount: i%5 - 1}
+		}
+		if _, err := w.c.Jobs().Create(w.t.Context(), name, spec); err != nil {
 			return fmt.Errorf("submit %s: %w", name, err)
 		}
 		if cancel {

@@ -143,3 +143,21 @@ func TestLogWaitsForWhatComes(t *testing.T) {
 		t.Errorf("a wait with nothing to come: %q after %v", out.Body, time.Since(began))
 	}
 }
+
+// Who asks for the log of a job that has several gets the first process's.
+func TestTheLogOfSeveralIsTheFirstOnes(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.call(200, "POST", "/history/v1.0{WS}/experiments/x", "")
+	w.call(200, "POST", "/execution/v1.0{WS}/experiments/x/snapshotrun?runId=x_1",
+		`{"Configuration":{"script":"a","target":"cpu-cluster","nodeCount":2,"communicator":"Gloo","pytorch":{"processCount":4}}}`)
+	id := w.status("x_1", queue.Running, nil)
+	for rank, text := range []string{"zero\n", "one\n"} {
+		w.log(id, 1, "user_logs/std_log_process_"+strconv.Itoa(rank)+".txt", text)
+	}
+	for query, want := range map[string]string{"": "zero\n", "name=" + stdLog: "zero\n", "name=user_logs/std_log_process_1.txt": "one\n"} {
+		if got := w.tail(query).Body.String(); got != want {
+			t.Errorf("%s: %q, want %q", query, got, want)
+		}
+	}
+}

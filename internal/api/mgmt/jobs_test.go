@@ -303,3 +303,37 @@ func TestAJobPutBackAsReadIsTheSame(t *testing.T) {
 	}
 	w.call(200, "PUT", "/jobs/bare", string(read))
 }
+
+// What SDK v1 calls a communicator, ARM's clients see as a distribution.
+func TestJobsOfSDKv1HaveADistribution(t *testing.T) {
+	t.Parallel()
+	w := newJobWorld(t)
+	service := &jobs.Service{Store: w.store, Now: func() time.Time { return time.Now().UTC() }, NewID: uuid.NewString}
+	me := access.Principal{ID: "oid", Name: "me", Kind: access.Application}
+	ws, err := service.Workspace(t.Context(), me, jobsWS)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for config, want := range map[string]string{
+		`"communicator":"IntelMpi","mpi":{"processCountPerNode":3}`:                                `{"distributionType":"Mpi","processCountPerInstance":3}`,
+		`"communicator":"Nccl","pytorch":{"processCount":4}`:                                       `{"distributionType":"PyTorch","processCountPerInstance":2}`,
+		`"communicator":"ParameterServer","tensorflow":{"workerCount":2,"parameterServerCount":1}`: `{"distributionType":"TensorFlow","parameterServerCount":1,"workerCount":2}`,
+		`"communicator":"None"`: `null`,
+	} {
+		in, err := jobs.FromRunConfiguration(json.RawMessage(`{"script":"a.py","target":"cpu","nodeCount":2,` + config + `}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		in.Name = "v1" + uuid.NewString()
+		if _, _, err := service.Submit(t.Context(), me, ws, in); err != nil {
+			t.Fatal(err)
+		}
+		props := w.call(200, "GET", "/jobs/"+in.Name, "")["properties"].(map[string]any)
+		if got, _ := json.Marshal(props["distribution"]); string(got) != want {
+			t.Errorf("%s is shown as %s, want %s", config, got, want)
+		}
+		if n := props["resources"].(map[string]any)["instanceCount"]; n != 2.0 {
+			t.Errorf("%s: %v nodes are shown", config, n)
+		}
+	}
+}

@@ -3,6 +3,7 @@ package runner_test
 import (
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -14,6 +15,7 @@ import (
 	"github.com/ebb-compute/ebb/internal/node/runner"
 	"github.com/ebb-compute/ebb/internal/node/shim"
 	"github.com/ebb-compute/ebb/internal/nodeproto"
+	"github.com/ebb-compute/ebb/internal/testkit"
 )
 
 // share is the order for a member of a gang.
@@ -168,4 +170,23 @@ func TestALieAboutWhoFailedChangesLittle(t *testing.T) {
 	if rec.Exit.Cause != queue.ByExit || strings.Contains(rec.Exit.Message, "the secret") {
 		t.Errorf("ended by %+v", rec.Exit)
 	}
+}
+
+func TestRealMPIRunStartsTheRanks(t *testing.T) {
+	t.Parallel()
+	if _, err := exec.LookPath("mpirun"); err != nil {
+		testkit.RealPart(t, "mpirun (scripts/setup mpi): %v", err)
+	}
+	worlds(t, func(t *testing.T, r *runner.Runner, data string) {
+		o := share(`echo $OMPI_COMM_WORLD_RANK of $OMPI_COMM_WORLD_SIZE; ls train.py; [ $OMPI_COMM_WORLD_RANK != 2 ] || exit 4; sleep 600`,
+			uuid.NewString(), gang.Spread{Kind: gang.MPI, PerNode: 3}, alone, 0)
+		dir := begin(t, r, data, o)
+		rec, _ := finish(t, dir)
+		if rec.Exit.Code != 4 || rec.Exit.Process != "rank 2" {
+			t.Errorf("ended by %+v", rec.Exit)
+		}
+		if got := rankLog(dir, 2); got != "2 of 3\ntrain.py\n" {
+			t.Errorf("the log of rank 2 is %q", got)
+		}
+	})
 }
