@@ -76,3 +76,17 @@ func TestPagesOfAnOrderAreTheOrder(t *testing.T) {
 		}
 	}
 }
+
+// sortBy is the order, said in another way.
+func sortBy[T any](orders []order, list []T, get func(*T, subject) (value, bool)) {
+	slices.SortStableFunc(list, func(a, b T) int {
+		for _, o := range orders {
+			x, hasX := get(&a, o.of)
+			y, hasY := get(&b, o.of)
+			if sign := o.compare(x, hasX, y, hasY); sign != 0 {
+				return sign
+			}
+		}
+		return 0
+	})
+}

@@ -251,23 +251,31 @@ func (s *Service) Experiments(ctx context.Context, w Workspace, view View, filte
 		return nil, "", err
 	}
 	out := []Experiment{}
+	next, err := s.eachExperiment(ctx, w, view, top, after, func(e Experiment, _ string) (bool, error) {
+		ok, err := f.match(func(field string) (any, bool) { return e.field(field) })
+		if ok && err == nil {
+			out = append(out, e)
+		}
+		return ok, err
+	})
+	return out, next, err
+}
+
+// eachExperiment hands over experiments, the newest first, with their rows' places,
+// until top of them were taken, and returns the cursor behind the last.
+func (s *Service) eachExperiment(ctx context.Context, w Workspace, view View, top int, after string, take func(Experiment, string) (bool, error)) (string, error) {
 	plain := func(_ context.Context, page []row.Record) ([]row.Record, error) { return page, nil }
-	next, err := walk(ctx, s.Store, row.Query{Kind: row.Experiment, Parent: w.Key(), Desc: true, After: after}, top, plain, func(r row.Record) (bool, error) {
+	return walk(ctx, s.Store, row.Query{Kind: row.Experiment, Parent: w.Key(), Desc: true, After: after}, top, plain, func(r row.Record) (bool, error) {
+		doc := r.Row.(row.Document)
 		var e Experiment
-		if err := json.Unmarshal(r.Row.(row.Document).Body, &e); err != nil {
+		if err := json.Unmarshal(doc.Body, &e); err != nil {
 			return false, fmt.Errorf("read experiment: %w", err)
 		}
 		if !view.shows(!e.Archived.IsZero()) {
 			return false, nil
 		}
-		ok, err := f.match(func(field string) (any, bool) { return e.field(field) })
-		if err != nil || !ok {
-			return false, err
-		}
-		out = append(out, e)
-		return true, nil
+		return take(e, doc.Sort+" "+doc.ID)
 	})
-	return out, next, err
 }
 
 func (e *Experiment) field(name string) (any, bool) {

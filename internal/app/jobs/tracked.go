@@ -1,12 +1,12 @@
 package jobs
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -225,40 +225,6 @@ func parseOrders(in []string, attributes map[string]string) ([]order, error) {
 	return out, nil
 }
 
-func sortBy[T any](orders []order, list []T, get func(*T, subject) (value, bool)) {
-	slices.SortStableFunc(list, func(a, b T) int {
-		for _, o := range orders {
-			x, hasX := get(&a, o.of)
-			y, hasY := get(&b, o.of)
-			if sign := o.compare(x, hasX, y, hasY); sign != 0 {
-				return sign
-			}
-		}
-		return 0
-	})
-}
-
-// cut returns a page of a sorted list, whose cursor is a place in it.
-func cut[T any](list []T, after string, top int) ([]T, string, error) {
-	from := 0
-	if after != "" {
-		n, err := strconv.Atoi(after)
-		if err != nil || n < 0 {
-			return nil, "", badSearch("The page token %.40q is not one that this server gave.", after)
-		}
-		from = min(n, len(list))
-	}
-	if top <= 0 || top > 1000 {
-		top = 1000
-	}
-	to := min(from+top, len(list))
-	next := ""
-	if to < len(list) {
-		next = strconv.Itoa(to)
-	}
-	return list[from:to], next, nil
-}
-
 // SearchExperiments returns a page of experiments as MLflow asks for them.
 func (s *Service) SearchExperiments(ctx context.Context, w Workspace, q Search) ([]Experiment, string, error) {
 	f, err := parseSearch(q.Filter, experimentAttributes)
@@ -269,23 +235,36 @@ func (s *Service) SearchExperiments(ctx context.Context, w Workspace, q Search) 
 	if err != nil {
 		return nil, "", err
 	}
-	found := []Experiment{}
-	for after := ""; ; {
-		page, next, err := s.Experiments(ctx, w, q.View, "", 1000, after)
+	top := cmp.Or(q.Top, 1000)
+	if len(orders) == 0 { // rows have this order: no need to read them all
+		out := []Experiment{}
+		next, err := s.eachExperiment(ctx, w, q.View, top, q.After, func(e Experiment, _ string) (bool, error) {
+			ok := f.match(e.value)
+			if ok {
+				out = append(out, e)
+			}
+			return ok, nil
+		})
+		return out, next, err
+	}
+	first, err := newBest(orders, top, q.After, func(e *Experiment, of subject) (value, bool) { return e.value(of) })
+	if err != nil {
+		return nil, "", err
+	}
+	for after, more := "", true; more; more = after != "" {
+		after, err = s.eachExperiment(ctx, w, q.View, 1000, after, func(e Experiment, row string) (bool, error) {
+			ok := f.match(e.value)
+			if ok {
+				first.offer(e, row)
+			}
+			return ok, nil
+		})
 		if err != nil {
 			return nil, "", err
 		}
-		for _, e := range page {
-			if f.match(e.value) {
-				found = append(found, e)
-			}
-		}
-		if after = next; after == "" {
-			break
-		}
 	}
-	sortBy(orders, found, func(e *Experiment, of subject) (value, bool) { return e.value(of) })
-	return cut(found, q.After, q.Top)
+	out, next := first.page()
+	return out, next, nil
 }
 
 func (e *Experiment) value(of subject) (value, bool) {
