@@ -274,52 +274,87 @@ func (s *Service) dropLast(ctx context.Context, k row.Key, with ...row.Change) e
 			changes = append(changes, row.Put(op))
 		}
 	}
+	changes = append(changes, departure(k, s.Now()))
 	if _, err := s.Store.Commit(ctx, changes...); err != nil {
 		return fmt.Errorf("drop %s: %w", k.ID, err)
 	}
 	s.logger().InfoContext(ctx, "deleted", "id", k.ID)
-	s.gone = append(s.gone, departed{k, s.Now()})
 	return nil
 }
 
-// departed is a scope that is gone, and since when.
+// departedPrefix begins the rows of scopes that went not long ago, and were not
+// looked at since. They are rows, so that a server that was killed looks.
+const departedPrefix = "departed/"
+
+func departure(k row.Key, now time.Time) row.Change {
+	body, err := json.Marshal(departed{k.Kind, k.ID})
+	if err != nil {
+		panic("workspaces: two strings cannot fail to encode: " + err.Error())
+	}
+	return row.Put(row.Document{Kind: row.Datum, ID: departedPrefix + string(k.Kind) + k.ID, Body: body, Created: now, Modified: now})
+}
+
+// departed is the stored form of a scope that is gone.
 type departed struct {
-	key  row.Key
-	when time.Time
+	Kind row.Kind `json:"kind"`
+	ID   string   `json:"id"`
 }
 
 // Strays removes what came into a scope while it went, and reports whether there
 // is one to look at again.
 func (s *Service) Strays(ctx context.Context) (bool, error) {
-	var watched []departed
-	for _, d := range s.gone {
-		_, err := s.Store.Get(ctx, d.key)
-		if err == nil {
-			continue // made again: what is in it is its own
+	recs, err := s.all(ctx, row.Query{Kind: row.Datum, Prefix: departedPrefix})
+	if err != nil {
+		return true, fmt.Errorf("list what is gone: %w", err)
+	}
+	watched := false
+	for _, rec := range recs {
+		doc, ok := rec.Row.(row.Document)
+		if !ok {
+			return true, fmt.Errorf("what is gone is a %T", rec.Row)
 		}
-		if !errors.Is(err, fault.NotFound) {
-			return true, fmt.Errorf("get %s: %w", d.key.ID, err)
+		var d departed
+		if err := decode(doc, &d); err != nil {
+			return true, err
 		}
-		left := 0
-		if d.key.Kind == row.Workspace {
-			if left, err = s.markClusters(ctx, Info{Key: d.key.ID}); err != nil {
-				return true, err
-			}
-			if err := s.dropJobs(ctx, d.key.ID); err != nil {
-				return true, err
-			}
+		forget, err := s.cleared(ctx, row.Key{Kind: d.Kind, ID: d.ID}, doc.Modified)
+		if err != nil {
+			return true, err
 		}
-		if left == 0 { // a cluster's own rows are control's to drop
-			if err := s.dropWithin(ctx, d.key.ID); err != nil {
-				return true, err
-			}
+		if !forget {
+			watched = true
+			continue
 		}
-		if left > 0 || s.Now().Sub(d.when) < lookback {
-			watched = append(watched, d)
+		if _, err := s.Store.Commit(ctx, row.Change{Drop: doc.Key(), If: row.Condition{Rev: rec.Rev}}); err != nil && !errors.Is(err, fault.Precondition) {
+			return true, fmt.Errorf("forget that %s is gone: %w", d.ID, err)
 		}
 	}
-	s.gone = watched
-	return len(watched) > 0, nil
+	return watched, nil
+}
+
+// cleared removes what lies in a scope that is gone since then, and reports whether
+// it need not be looked at again.
+func (s *Service) cleared(ctx context.Context, k row.Key, since time.Time) (bool, error) {
+	_, err := s.Store.Get(ctx, k)
+	if err == nil {
+		return true, nil // made again: what is in it is its own
+	}
+	if !errors.Is(err, fault.NotFound) {
+		return false, fmt.Errorf("get %s: %w", k.ID, err)
+	}
+	if k.Kind == row.Workspace {
+		left, err := s.markClusters(ctx, Info{Key: k.ID})
+		if err != nil {
+			return false, err
+		}
+		if err := s.dropJobs(ctx, k.ID); err != nil {
+			return false, err
+		}
+		if left > 0 { // a cluster's own rows are control's to drop
+			return false, nil
+		}
+	}
+	return s.Now().Sub(since) >= lookback, s.dropWithin(ctx, k.ID)
 }
 
 // dropWithin drops the rows whose ids begin with that of a scope.

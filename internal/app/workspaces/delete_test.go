@@ -139,6 +139,8 @@ func TestStrays(t *testing.T) {
 	}
 	remove()
 	furnish(t, st, strings.ToLower(id))
+	// The server was killed before it looked: another goes on.
+	s = &workspaces.Service{Store: st, Now: s.Now, NewID: s.NewID}
 	strays()
 	rows := st.Rows(row.Cluster)
 	if len(rows) != 1 || !rows[0].(fleet.Cluster).Deleting || len(st.Rows(row.Job)) != 0 || len(st.Rows(row.Compute)) != 1 {
@@ -157,6 +159,11 @@ func TestStrays(t *testing.T) {
 	furnish(t, st, strings.ToLower(id))
 	if again, err := s.Strays(t.Context()); again || err != nil {
 		t.Errorf("Strays() = %v, %v with a new workspace there", again, err)
+	}
+	for _, r := range st.Rows(row.Datum) {
+		if strings.HasPrefix(r.Key().ID, "departed/") {
+			t.Errorf("%s is still looked at", r.Key().ID)
+		}
 	}
 	if rows := st.Rows(row.Cluster); len(rows) != 1 || rows[0].(fleet.Cluster).Deleting {
 		t.Errorf("the new workspace's cluster is %v", rows)

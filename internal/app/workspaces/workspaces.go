@@ -39,7 +39,6 @@ type Service struct {
 
 	once sync.Once
 	wake chan struct{} // by waker
-	gone []departed    // not long ago; for Strays, which runs where Sweep does
 }
 
 // Info is what other families need to know of a workspace.
