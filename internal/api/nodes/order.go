@@ -63,7 +63,7 @@ func (s *server) task(w http.ResponseWriter, r *http.Request) (int, any, error) 
 		if i := slices.IndexFunc(hosts, func(x gang.Host) bool { return x.Address == "" }); i >= 0 && len(hosts) > 1 {
 			return 0, nil, fault.New(fault.Invalid, "nodeCount", "The agent of node %s is older than this server, or has no address at which the job's other nodes reach it.", hosts[i].Node)
 		}
-		plan := task.Spread.Plan(task.Name, hosts, h.member)
+		plan := task.Spread.Plan(task.Run, hosts, h.member) // names are a workspace's own
 		o.Gang, o.LogName = &plan, plan.Processes[0].Log
 	}
 	return http.StatusOK, o, nil

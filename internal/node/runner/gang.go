@@ -67,7 +67,7 @@ func (r *Runner) layGang(dir string, p gang.Plan, l *layout) (share, error) {
 	for name := range logs {
 		l.world.Binds = append(l.world.Binds, sandbox.Bind{From: filepath.Join(dir, "log", name), To: path.Join(s.logs, name)})
 	}
-	if len(p.Hosts) > 1 {
+	if r.named(p) {
 		hosts := filepath.Join(dir, "hosts")
 		if err := os.WriteFile(hosts, []byte(hostsFile(p.Hosts)), 0o644); err != nil {
 			return s, fmt.Errorf("name the nodes: %w", err)
@@ -76,6 +76,13 @@ func (r *Runner) layGang(dir string, p gang.Plan, l *layout) (share, error) {
 		l.world.Hostname = p.Hosts[p.Member].Node
 	}
 	return s, nil
+}
+
+// named reports whether the nodes of a job know each other by name: their names
+// lie over the machine's.
+func (r *Runner) named(p gang.Plan) bool {
+	_, err := os.Stat("/etc/hosts")
+	return r.users && len(p.Hosts) > 1 && err == nil
 }
 
 // hostsFile is the machine's /etc/hosts with the nodes of a job.
@@ -107,7 +114,7 @@ func (r *Runner) launch(dir string, p gang.Plan, at share, l layout, attempt str
 	spec := rank.Spec{
 		Plan: p, Attempt: attempt, Exe: at.exe, Argv: s.Argv, Dir: l.work, Logs: at.logs,
 		Agent: path.Join(at.agent, AgentSocket),
-		Names: r.users && len(p.Hosts) > 1,
+		Names: r.named(p),
 	}
 	if !r.users {
 		spec.Shared = filepath.Join(l.tmp, "shm")

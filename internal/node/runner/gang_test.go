@@ -190,3 +190,21 @@ func TestRealMPIRunStartsTheRanks(t *testing.T) {
 		}
 	})
 }
+
+// A rank that takes more memory than its node has is named too.
+func TestARankThatIsTooLargeIsNamed(t *testing.T) {
+	t.Parallel()
+	d := data(t)
+	r := newRunner(t, d)
+	needUsers(t, r)
+	if strings.Contains(fmt.Sprint(r.Warnings()), "not enforced") {
+		t.Skipf("no limits here: %v", r.Warnings())
+	}
+	o := share(`[ $RANK = 1 ] || sleep 600; exec python3 -c "x = bytearray(600 << 20); print(len(x))"`,
+		uuid.NewString(), gang.Spread{Kind: gang.PyTorch, PerNode: 2}, alone, 0)
+	o.MemoryGiB = 0.25
+	rec, _ := finish(t, begin(t, r, d, o))
+	if e := rec.Exit; e.Code != 137 || e.Process != "rank 1" || !strings.Contains(e.Message, "memory limit") || !strings.Contains(e.Message, "Rank 1 on node node-a") {
+		t.Errorf("ended by %+v", e)
+	}
+}

@@ -323,18 +323,21 @@ func (a *attempt) message(e queue.Exit, oom int, log string) string {
 		return a.failure
 	}
 	var head string
+	who, it := "The job's process", "It"
+	if e.Process != "" {
+		who = fmt.Sprintf("%s%s on node %s", strings.ToUpper(e.Process[:1]), e.Process[1:], a.spec.Ranks.Node)
+		it = who
+	}
 	switch {
 	case e.Cause == queue.ByTimeout:
 		return a.lastWords()
 	case e.Cause != queue.ByExit || e.Code == 0:
 		return ""
 	case oom > 0:
-		head = fmt.Sprintf("The job hit the memory limit of %s: the kernel killed %s of it. It ended with %s.",
-			a.memoryWords(), plural(oom, "process", "processes"), codeWords(e.Code))
-	case e.Process != "":
-		head = fmt.Sprintf("%s%s on node %s ended with %s.", strings.ToUpper(e.Process[:1]), e.Process[1:], a.spec.Ranks.Node, codeWords(e.Code))
+		head = fmt.Sprintf("The job hit the memory limit of %s: the kernel killed %s of it. %s ended with %s.",
+			a.memoryWords(), plural(oom, "process", "processes"), it, codeWords(e.Code))
 	default:
-		head = fmt.Sprintf("The job's process ended with %s.", codeWords(e.Code))
+		head = fmt.Sprintf("%s ended with %s.", who, codeWords(e.Code))
 	}
 	if last := tail(path.Join(a.dir, "log", log)); last != "" {
 		words := log
