@@ -48,7 +48,7 @@ func (m *Machine) takeStock(now time.Time, all []engine.Seen) {
 	var held []pool.Held
 	for _, n := range all {
 		if n.Installation == "" || n.Installation == m.cfg.Installation { // another's node has our names by chance
-			held = append(held, pool.Held{Node: n.Node, Attempts: n.Attempts})
+			held = append(held, pool.Held{Node: n.Node, Attempts: n.Attempts, Unknown: n.Unknown})
 		}
 	}
 	plan := pool.Stock(m.view, held, now)
@@ -115,6 +115,9 @@ func whyAside(n engine.Seen, installation string) string {
 	holds := "It holds no job."
 	if len(n.Attempts) > 0 {
 		holds = "It holds " + strings.Join(n.Attempts, ", ") + ", which may go on and stays in its folder."
+	}
+	if n.Unknown {
+		holds = "What it holds cannot be read on its machine."
 	}
 	if n.Installation != "" && n.Installation != installation {
 		return "It was launched for another installation, " + n.Installation + ". " + holds

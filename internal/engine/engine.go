@@ -55,8 +55,9 @@ type Seen struct {
 	Installation string
 	Epoch        int64
 	// Attempts are all that were taken there and not forgotten, over or not, where
-	// the engine can tell.
+	// the engine can tell; Unknown: it should, and cannot.
 	Attempts []string
+	Unknown  bool
 }
 
 // Capacity is what an engine has.

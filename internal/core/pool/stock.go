@@ -20,6 +20,7 @@ const LostByRestore = "LostByRestore"
 type Held struct {
 	Node     string
 	Attempts []string // taken there and not forgotten
+	Unknown  bool     // which: nobody can tell
 }
 
 // unique makes of a number of this epoch what no other epoch has: in a state that
@@ -43,7 +44,9 @@ func (f Facts) unique(n int) string {
 //   - A run that waits in v and is held by a node without a row is over too: what
 //     runs there is its own later attempt.
 //
-// All else goes on as it is in v: nodes and jobs that both know.
+// All else goes on as it is in v: nodes and jobs that both know. Of a node whose
+// attempts are unknown v is believed where it says that a job is there, and not
+// where it says that none is.
 func Stock(v *View, held []Held, now time.Time) Plan {
 	s := &stock{turn: turn{v: v, now: now, writes: map[row.Key]int{}, runs: map[string]*queue.Status{}, tries: map[string]queue.Attempt{}}, has: map[string]Held{}}
 	for _, h := range held {
@@ -81,11 +84,14 @@ type stock struct {
 // than the row says.
 func (s *stock) node(n fleet.Node) {
 	h, ok := s.has[n.ID]
-	foreign := slices.ContainsFunc(h.Attempts, func(id string) bool { return id != n.Attempt })
+	foreign := slices.ContainsFunc(h.Attempts, func(id string) bool { return id != n.Attempt }) || h.Unknown && n.Attempt == ""
 	if !ok || foreign {
 		why := "the engine does not have it, and the restored state is older"
 		if foreign {
 			why = "it holds what the restored state does not know"
+			if h.Unknown {
+				why = "nobody can tell what it holds"
+			}
 		}
 		s.drop(n.Key())
 		s.act(Action{Verb: Forget, Cluster: n.Cluster, Node: n.ID, Why: why})
@@ -105,7 +111,7 @@ func (s *stock) attempt(a queue.Attempt) {
 		if m.Phase == queue.Ended {
 			continue
 		}
-		if s.kept[m.Node] && slices.Contains(s.has[m.Node].Attempts, a.ID) {
+		if h := s.has[m.Node]; s.kept[m.Node] && (h.Unknown || slices.Contains(h.Attempts, a.ID)) {
 			left = true
 			continue
 		}

@@ -23,7 +23,7 @@ func TestStock(t *testing.T) {
 	}{
 		"a node and its job that both know stay": {
 			view: view(put(cluster("cpu", 0, 4)), placed(run(1, 1), queue.InRunning, 0, 0)),
-			held: []pool.Held{{"cpu-0", []string{"r1.1"}}}, nodes: "cpu-0", runs: "Running",
+			held: []pool.Held{{Node: "cpu-0", Attempts: []string{"r1.1"}}}, nodes: "cpu-0", runs: "Running",
 		},
 		"an idle node stays": {
 			view: view(put(cluster("cpu", 0, 4), node(0, fleet.Idle, 0))), held: []pool.Held{{Node: "cpu-0"}}, nodes: "cpu-0",
@@ -37,26 +37,34 @@ func TestStock(t *testing.T) {
 			want: []string{"end r1.1"}, nodes: "cpu-0",
 		},
 		"a node with a job that nobody knows is let alone": {
-			view: view(put(cluster("cpu", 0, 4), node(0, fleet.Idle, 0))), held: []pool.Held{{"cpu-0", []string{"x.1"}}},
+			view: view(put(cluster("cpu", 0, 4), node(0, fleet.Idle, 0))), held: []pool.Held{{Node: "cpu-0", Attempts: []string{"x.1"}}},
 			want: []string{"forget cpu-0"},
 		},
 		"so is one with its job and another": {
-			view: view(put(cluster("cpu", 0, 4)), placed(run(1, 1), queue.InRunning, 0, 0)), held: []pool.Held{{"cpu-0", []string{"r1.1", "x.1"}}},
+			view: view(put(cluster("cpu", 0, 4)), placed(run(1, 1), queue.InRunning, 0, 0)), held: []pool.Held{{Node: "cpu-0", Attempts: []string{"r1.1", "x.1"}}},
 			want: []string{"forget cpu-0", "end r1.1"},
 		},
 		"a run that waits and runs on a node that nobody knows is not started": {
-			view: view(put(cluster("cpu", 0, 4)), queued(run(1, 1))), held: []pool.Held{{"cpu-9", []string{"r1.1"}}},
+			view: view(put(cluster("cpu", 0, 4)), queued(run(1, 1))), held: []pool.Held{{Node: "cpu-9", Attempts: []string{"r1.1"}}},
 			want: []string{"end r1.1"},
 		},
 		"nor one that was tried again since": {
-			view: view(put(cluster("cpu", 0, 4)), placed(run(1, 1), queue.InRunning, 0, 0)), held: []pool.Held{{Node: "cpu-0"}, {"cpu-9", []string{"r1.2"}}},
+			view: view(put(cluster("cpu", 0, 4)), placed(run(1, 1), queue.InRunning, 0, 0)), held: []pool.Held{{Node: "cpu-0"}, {Node: "cpu-9", Attempts: []string{"r1.2"}}},
 			want: []string{"end r1.1"}, nodes: "cpu-0",
 		},
+		"a job goes on where nobody can tell what its node holds": {
+			view: view(put(cluster("cpu", 0, 4)), placed(run(1, 1), queue.InRunning, 0, 0)), held: []pool.Held{{Node: "cpu-0", Unknown: true}},
+			nodes: "cpu-0", runs: "Running",
+		},
+		"an idle node of which nobody can tell what it holds is let alone": {
+			view: view(put(cluster("cpu", 0, 4), node(0, fleet.Idle, 0))), held: []pool.Held{{Node: "cpu-0", Unknown: true}},
+			want: []string{"forget cpu-0"},
+		},
 		"a run that waits, of which there is no trace, waits": {
-			view: view(put(cluster("cpu", 0, 4)), queued(run(1, 1))), held: []pool.Held{{"cpu-9", []string{"r2.1"}}}, runs: "Queued",
+			view: view(put(cluster("cpu", 0, 4)), queued(run(1, 1))), held: []pool.Held{{Node: "cpu-9", Attempts: []string{"r2.1"}}}, runs: "Queued",
 		},
 		"a gang that lost a member ends in the ordinary way": {
-			view: view(put(cluster("cpu", 0, 4)), placed(gang, queue.InRunning, 0, 0, 1)), held: []pool.Held{{"cpu-0", []string{"r1.1"}}, {Node: "cpu-1"}},
+			view: view(put(cluster("cpu", 0, 4)), placed(gang, queue.InRunning, 0, 0, 1)), held: []pool.Held{{Node: "cpu-0", Attempts: []string{"r1.1"}}, {Node: "cpu-1"}},
 			nodes: "cpu-0 cpu-1", runs: "Running",
 		},
 	}
@@ -93,7 +101,7 @@ func TestStock(t *testing.T) {
 func TestAGangInDoubtIsNotTriedAgain(t *testing.T) {
 	t.Parallel()
 	v := view(put(cluster("cpu", 0, 4)), placed(run(1, 2), queue.InRunning, 0, 0, 1))
-	v = v.Apply(pool.Stock(v, []pool.Held{{"cpu-0", []string{"r1.1"}}, {Node: "cpu-1"}}, start).Changes...)
+	v = v.Apply(pool.Stock(v, []pool.Held{{Node: "cpu-0", Attempts: []string{"r1.1"}}, {Node: "cpu-1"}}, start).Changes...)
 	p := pool.Decide(v, pool.Facts{}, start)
 	if got := says(p); !slices.Contains(got, "stop r1.1") {
 		t.Fatalf("it says %q, want that the rest stops", got)

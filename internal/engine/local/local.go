@@ -214,7 +214,9 @@ func (e *Engine) List(ctx context.Context) ([]engine.Seen, error) {
 		s := engine.Seen{Node: r.Node, Cluster: r.Cluster, Size: r.Size, Installation: r.Installation, Epoch: r.Epoch}
 		s.Alive, s.Why = e.alive(r)
 		if s.Attempts, err = e.attempts(r.Node); err != nil {
-			return nil, fmt.Errorf("list nodes: %w", err)
+			// Not the others' fault: they are wanted all the same.
+			e.log().Error("node's attempts unreadable", "node", r.Node, "err", err)
+			s.Unknown = true
 		}
 		seen = append(seen, s)
 	}

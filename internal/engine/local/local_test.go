@@ -411,6 +411,40 @@ func TestGPUSizesOnAMachineWithout(t *testing.T) {
 	}
 }
 
+// What one node has cannot be read: it is listed as that, and the others as ever.
+func TestANodeThatCannotBeReadDoesNotHideTheOthers(t *testing.T) {
+	t.Parallel()
+	e, _ := open(t)
+	for _, n := range []string{"n-0", "n-1"} {
+		if err := e.Launch(t.Context(), engine.Spec{Node: n, Cluster: "c", Installation: "i"}); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Mkdir(filepath.Join(e.Dir, n, "attempts", "r-"+n+".1"), 0o711); err != nil {
+			t.Fatal(err)
+		}
+	}
+	broken := filepath.Join(e.Dir, "n-0", "attempts")
+	if err := os.Rename(broken, broken+".away"); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(broken, nil, 0o600); err != nil { // also root cannot list it
+		t.Fatal(err)
+	}
+	all, err := e.List(t.Context())
+	// Until it can be read again the node cannot be removed.
+	if err := errors.Join(os.Remove(broken), os.Rename(broken+".away", broken)); err != nil {
+		t.Fatal(err)
+	}
+	if err != nil || len(all) != 2 {
+		t.Fatalf("List = %+v, %v, want both", all, err)
+	}
+	for _, s := range all {
+		if want := s.Node == "n-0"; s.Unknown != want || (len(s.Attempts) == 0) != want {
+			t.Errorf("%s holds %q, unknown: %v", s.Node, s.Attempts, s.Unknown)
+		}
+	}
+}
+
 func TestADriverThatDoesNotAnswerIsNotAMachineWithoutGPUs(t *testing.T) {
 	t.Parallel()
 	e, _ := open(t)
