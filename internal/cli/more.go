@@ -147,7 +147,20 @@ var usageColumns = []column{
 		}
 		return plainCell(o.get("limit"))
 	}},
-	col("OF", "type"),
+	{"OF", func(o object) string { return scopeOf(plainCell(o.get("id"))) }},
+}
+
+// scopeOf says whose use a usage counts: a family has one for the subscription, and
+// one for each workspace and cluster that has a part in it.
+func scopeOf(id string) string {
+	workspace, compute := partOf(id, "workspaces"), partOf(id, "computes")
+	switch {
+	case compute != "":
+		return "cluster " + compute + " of " + workspace
+	case workspace != "":
+		return "workspace " + workspace
+	}
+	return "subscription"
 }
 
 // regionOf is the region that was named, or the workspace's.

@@ -174,10 +174,10 @@ func (s *server) routes() {
 			map[string]any{"name": "STANDARD_NC6", "family": "standardNCFamily", "vCPUs": 6, "gpus": 1, "memoryGB": 56.5}}})
 	})
 	s.mux.HandleFunc("GET /subscriptions/sub/providers/Microsoft.MachineLearningServices/locations/westeurope/usages", func(w http.ResponseWriter, _ *http.Request) {
-		usage := func(name string, current, limit int) any {
-			return map[string]any{"name": map[string]any{"value": name, "localizedValue": name + " vCPUs"}, "currentValue": current, "limit": limit, "unit": "Count", "type": "t"}
+		usage := func(scope, name string, current, limit int) any {
+			return map[string]any{"id": scope + "/usages/" + name, "name": map[string]any{"value": name, "localizedValue": name + " vCPUs"}, "currentValue": current, "limit": limit, "unit": "Count", "type": "t"}
 		}
-		reply(w, map[string]any{"value": []any{usage("DSv2", 16, 100), usage("NC", 0, -1)}})
+		reply(w, map[string]any{"value": []any{usage("/subscriptions/sub", "DSv2", 16, 100), usage(ws, "DSv2", 12, -1), usage(ws+"/computes/cpu", "DSv2", 4, -1), usage("/subscriptions/sub", "NC", 0, -1)}})
 	})
 	s.mux.HandleFunc("POST /subscriptions/sub/providers/Microsoft.Storage/checkNameAvailability", func(w http.ResponseWriter, r *http.Request) {
 		answer := s.names

@@ -328,10 +328,13 @@ func workspaceShape(w client.Workspace) object {
 	return o
 }
 
-func groupIn(id string) string {
+func groupIn(id string) string { return partOf(id, "resourceGroups") }
+
+// partOf is the name that follows a kind in an id.
+func partOf(id, kind string) string {
 	parts := strings.Split(id, "/")
 	for i, part := range parts[:max(len(parts)-1, 0)] {
-		if strings.EqualFold(part, "resourceGroups") {
+		if strings.EqualFold(part, kind) {
 			return parts[i+1]
 		}
 	}
