@@ -6,6 +6,7 @@
 //	ebb.db          the rows, as of one commit
 //	blobs/          every blob that was there at that commit, and some later ones
 //	pki/ keys …     what the server cannot make again as it was
+//	SHA256SUMS      of every file of these
 //	backup.json     what the copy holds; written last, so that one without is not whole
 //
 // Nodes, their folders and caches are not in it: they are of the present. A restore
@@ -14,14 +15,19 @@
 package backup
 
 import (
+	"cmp"
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
+	"os/user"
 	"path/filepath"
+	"strconv"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -39,6 +45,7 @@ type manifest struct {
 	Rows     int64     `json:"rows"` // bytes of ebb.db
 	Blobs    int       `json:"blobs"`
 	Bytes    int64     `json:"bytes"` // of the blobs, with what is known of them
+	Sums     string    `json:"sums"`  // SHA-256 of SHA256SUMS
 }
 
 const (
@@ -63,10 +70,14 @@ type Made struct {
 type Say func(format string, args ...any)
 
 // Make copies the data folder into dir, which must be missing or empty. A server
-// may run on it, and goes on; only deletes of blobs wait, for the second part.
+// may run on it, and goes on; only deletes and moves of blobs wait, while what came
+// since the first part is copied.
 func Make(ctx context.Context, data, dir, software string, now time.Time, say Say) (_ Made, err error) {
 	if _, err := os.Stat(filepath.Join(data, "ebb.db")); err != nil {
 		return Made{}, fault.New(fault.NotFound, data, "%s is no server's data folder: it has no ebb.db. Name it with --data.", data)
+	}
+	if err := own(data, os.Geteuid()); err != nil {
+		return Made{}, err
 	}
 	if err := within(data, dir); err != nil {
 		return Made{}, err
@@ -75,23 +86,23 @@ func Make(ctx context.Context, data, dir, software string, now time.Time, say Sa
 		return Made{}, err
 	}
 	blobs := blob.Copy{From: filepath.Join(data, "blobs"), To: filepath.Join(dir, "blobs"), Say: progress(say)}
-	if err := os.MkdirAll(blobs.From, 0o700); err != nil {
+	rows, total, err := copyBlobs(ctx, data, &blobs, say)
+	if err != nil {
 		return Made{}, err
 	}
-	// Most of it, while all goes on.
-	total, err := blobs.Round(ctx)
-	if err != nil {
-		return Made{}, fmt.Errorf("copy the blobs: %w", err)
-	}
-	say("%d blobs (%s) copied; now the rows, and what came meanwhile", total.Files, size(total.Bytes))
-	// A row is written after the blobs that it names and goes before they do. So
-	// those of the copied rows are there now, and stay until they are copied too.
-	if total, err = hold(ctx, data, dir, &blobs); err != nil {
+	if err := errors.Join(rows.Copy(ctx, dir), rows.Close()); err != nil {
 		return Made{}, err
 	}
 	made := Made{Dir: dir, Blobs: total.Files, BlobsBytes: total.Bytes}
+	files := sums{}
+	for rel, sum := range blobs.Sums() {
+		files["blobs/"+filepath.ToSlash(rel)] = sum
+	}
+	if files["ebb.db"], err = sumOf(filepath.Join(dir, "ebb.db")); err != nil {
+		return Made{}, err
+	}
 	for _, name := range kept {
-		switch err := copyTree(filepath.Join(data, name), filepath.Join(dir, name)); {
+		switch err := copyTree(data, dir, name, files); {
 		case err == nil:
 			made.Also = append(made.Also, name)
 		case !errors.Is(err, fs.ErrNotExist):
@@ -103,27 +114,78 @@ func Make(ctx context.Context, data, dir, software string, now time.Time, say Sa
 		return Made{}, err
 	}
 	made.Rows = fi.Size()
+	list, err := files.write(dir)
+	if err != nil {
+		return Made{}, err
+	}
 	if err := syncAll(dir); err != nil {
 		return Made{}, err
 	}
-	err = writeJSON(filepath.Join(dir, manifestFile), manifest{layout, software, now.UTC(), made.Rows, made.Blobs, made.BlobsBytes})
+	err = writeJSON(filepath.Join(dir, manifestFile), manifest{layout, software, now.UTC(), made.Rows, made.Blobs, made.BlobsBytes, list})
 	return made, err
 }
 
-func hold(ctx context.Context, data, dir string, blobs *blob.Copy) (blob.Total, error) {
-	release, err := blobs.Hold(ctx)
+// copyBlobs copies blobs, all while everything goes on that comes before the rows
+// of one commit, and then the few that came meanwhile.
+func copyBlobs(ctx context.Context, data string, blobs *blob.Copy, say Say) (*store.Snapshot, blob.Total, error) {
+	const short = 5 * time.Second // a round that was: nothing much came meanwhile
+	for try := 0; ; try++ {
+		began := time.Now()
+		total, err := blobs.Round(ctx)
+		if err != nil {
+			return nil, total, fmt.Errorf("copy the blobs: %w", err)
+		}
+		if try == 0 {
+			say("%d blobs (%s) copied; now what came meanwhile, and the rows", total.Files, size(total.Bytes))
+		}
+		if try == 4 || time.Since(began) < short {
+			break
+		}
+	}
+	return hold(ctx, data, blobs)
+}
+
+// hold keeps blobs in their places while the last ones are copied. A row is written
+// after the blobs that it names and goes before they do. So those of the snapshot's
+// rows are there when it is taken, and stay until they are copied; rows can be
+// copied later.
+func hold(ctx context.Context, data string, blobs *blob.Copy) (_ *store.Snapshot, total blob.Total, err error) {
+	held, release, err := blobs.Hold(ctx)
 	if err != nil {
-		return blob.Total{}, fmt.Errorf("keep the blobs in their places: %w", err)
+		return nil, total, fmt.Errorf("keep the blobs in their places: %w", err)
 	}
-	defer release()
-	if err := store.Copy(ctx, data, dir); err != nil {
-		return blob.Total{}, err
+	rows, err := store.Snap(held, data)
+	if err == nil {
+		total, err = blobs.Round(held)
 	}
-	total, err := blobs.Round(ctx)
+	if err = cmp.Or(release(), err); err != nil { // the limit first: it is the reason
+		if rows != nil {
+			err = errors.Join(err, rows.Close())
+		}
+		return nil, total, fmt.Errorf("copy the blobs: %w", err)
+	}
+	return rows, total, nil
+}
+
+// own refuses to work on a data folder of another user's: the server, which is that
+// user's, could not open what is made in it.
+func own(data string, euid int) error {
+	fi, err := os.Stat(data)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
 	if err != nil {
-		return blob.Total{}, fmt.Errorf("copy the blobs: %w", err)
+		return err
 	}
-	return total, nil
+	owner := int(fi.Sys().(*syscall.Stat_t).Uid)
+	if owner == euid {
+		return nil
+	}
+	name := strconv.Itoa(owner)
+	if u, err := user.LookupId(name); err == nil {
+		name = u.Username
+	}
+	return fault.New(fault.Forbidden, data, "%s is user %s's, and its server is to open what is made there. Run this as %s: sudo -u '%s' ebb ...", data, name, name, name)
 }
 
 // within refuses a backup inside the data folder: it would be lost with it.
@@ -157,49 +219,53 @@ func fresh(dir string) error {
 	return nil
 }
 
-// copyTree copies a file, or a folder with all in it, with modes.
-func copyTree(from, to string) error {
-	fi, err := os.Stat(from)
+// copyTree copies a file or folder of that name, with all in it and with modes, and
+// notes what was copied.
+func copyTree(from, to, name string, done sums) error {
+	source, target := filepath.Join(from, name), filepath.Join(to, name)
+	fi, err := os.Stat(source)
 	if err != nil {
 		return err
 	}
 	if !fi.IsDir() {
-		return copyFile(from, to, fi.Mode().Perm())
-	}
-	if err := os.MkdirAll(to, fi.Mode().Perm()|0o700); err != nil {
+		done[filepath.ToSlash(name)], err = copyFile(source, target, fi.Mode().Perm())
 		return err
 	}
-	entries, err := os.ReadDir(from)
+	if err := os.MkdirAll(target, fi.Mode().Perm()|0o700); err != nil {
+		return err
+	}
+	entries, err := os.ReadDir(source)
 	if err != nil {
 		return err
 	}
 	for _, e := range entries {
-		if err := copyTree(filepath.Join(from, e.Name()), filepath.Join(to, e.Name())); err != nil {
+		if err := copyTree(from, to, filepath.Join(name, e.Name()), done); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func copyFile(from, to string, mode fs.FileMode) error {
+func copyFile(from, to string, mode fs.FileMode) (s sum, err error) {
 	in, err := os.Open(from)
 	if err != nil {
-		return err
+		return s, err
 	}
 	defer func() { _ = in.Close() }() // only read
 	fi, err := in.Stat()
 	if err != nil {
-		return err
+		return s, err
 	}
 	out, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, mode)
 	if err != nil {
-		return err
+		return s, err
 	}
-	_, err = io.Copy(out, in)
+	h := sha256.New()
+	_, err = io.Copy(io.MultiWriter(out, h), in)
 	if err = errors.Join(err, out.Close()); err != nil {
-		return err
+		return s, err
 	}
-	return os.Chtimes(to, fi.ModTime(), fi.ModTime()) // a blob's age is its file's
+	return sum(h.Sum(nil)), os.Chtimes(to, fi.ModTime(), fi.ModTime()) // a blob's age is its file's
 }
 
 func writeJSON(path string, v any) error {

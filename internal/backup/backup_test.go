@@ -147,6 +147,9 @@ func TestRefusals(t *testing.T) {
 	if err := h.keep(t.Context(), "c/a"); err != nil {
 		t.Fatal(err)
 	}
+	if err := os.WriteFile(filepath.Join(data, "keys"), []byte("secret"), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	whole := make1(t, data)
 	broken := func(breakIt func(dir string) error) string {
 		dir := make1(t, data)
@@ -178,14 +181,47 @@ func TestRefusals(t *testing.T) {
 			from := broken(func(dir string) error { return os.RemoveAll(filepath.Join(dir, "blobs", "blobs")) })
 			_, err := backup.Restore(t.Context(), from, t.TempDir(), false, noon, quiet)
 			return err
-		}, fault.Conflict, "should have 1 blobs"},
+		}, fault.Conflict, "a.b is not there"},
+		"a restore of a blob of which a byte has changed": {func() error {
+			from := broken(func(dir string) error {
+				return flip(filepath.Join(dir, "blobs", "blobs", "c.d", "a.b"))
+			})
+			_, err := backup.Restore(t.Context(), from, t.TempDir(), false, noon, quiet)
+			return err
+		}, fault.Conflict, "blobs/blobs/c.d/a.b is not what it was"},
+		"a restore of a key of which a byte has changed": {func() error {
+			from := broken(func(dir string) error { return flip(filepath.Join(dir, "keys")) })
+			_, err := backup.Restore(t.Context(), from, t.TempDir(), false, noon, quiet)
+			return err
+		}, fault.Conflict, "keys is not what it was"},
+		"a restore with checksums that were changed too": {func() error {
+			from := broken(func(dir string) error { return flip(filepath.Join(dir, "SHA256SUMS")) })
+			_, err := backup.Restore(t.Context(), from, t.TempDir(), false, noon, quiet)
+			return err
+		}, fault.Conflict, "SHA256SUMS"},
+		"a restore of a blob that was not there": {func() error {
+			from := broken(func(dir string) error {
+				return os.WriteFile(filepath.Join(dir, "blobs", "blobs", "c.d", "other.b"), nil, 0o600)
+			})
+			_, err := backup.Restore(t.Context(), from, t.TempDir(), false, noon, quiet)
+			return err
+		}, fault.Conflict, "other.b was not in it"},
+		"a backup beside a server that does not wait for backups": {func() error {
+			old := t.TempDir()
+			open(t, old).close()
+			if err := os.Remove(filepath.Join(old, "blobs", "hold")); err != nil {
+				return err
+			}
+			_, err := backup.Make(t.Context(), old, filepath.Join(t.TempDir(), "x"), "", noon, quiet)
+			return err
+		}, fault.Conflict, "Start the server with this version once"},
 		"a restore of a damaged database": {func() error {
 			from := broken(func(dir string) error {
 				return os.WriteFile(filepath.Join(dir, "ebb.db"), []byte(strings.Repeat("x", 8192)), 0o600)
 			})
 			_, err := backup.Restore(t.Context(), from, t.TempDir(), false, noon, quiet)
 			return err
-		}, fault.Unavailable, "damaged"},
+		}, fault.Conflict, "ebb.db is not what it was"},
 		"a restore by a clock that is far off": {func() error {
 			_, err := backup.Restore(t.Context(), whole, t.TempDir(), false, time.Date(2078, 1, 1, 0, 0, 0, 0, time.UTC), quiet)
 			return err
@@ -205,6 +241,46 @@ func TestRefusals(t *testing.T) {
 		t.Errorf("the data was not left alone: %v", err)
 	}
 	h.close()
+}
+
+// flip changes a byte in the middle of a file.
+func flip(path string) error {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	text[len(text)/2] ^= 1
+	return os.WriteFile(path, text, 0o600)
+}
+
+// Who is not the data folder's owner would leave files that its server cannot open.
+func TestOnlyTheOwner(t *testing.T) {
+	t.Parallel()
+	data := t.TempDir()
+	h := open(t, data)
+	defer h.close()
+	if err := backup.Own(data, os.Geteuid()); err != nil {
+		t.Errorf("the owner: %v", err)
+	}
+	if err := backup.Own(filepath.Join(data, "not yet"), 0); err != nil {
+		t.Errorf("a folder that is to be made: %v", err)
+	}
+	if err := backup.Own(data, os.Geteuid()+1); fault.KindOf(err) != fault.Forbidden || !strings.Contains(err.Error(), "sudo -u") {
+		t.Errorf("another user: %v", err)
+	}
+	if os.Geteuid() != 0 {
+		return // only root can make a folder another's
+	}
+	from := make1(t, data)
+	if err := os.Chown(data, 65534, 65534); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := backup.Make(t.Context(), data, filepath.Join(t.TempDir(), "x"), "", noon, quiet); fault.KindOf(err) != fault.Forbidden {
+		t.Errorf("a backup by root: %v", err)
+	}
+	if _, err := backup.Restore(t.Context(), from, data, true, noon, quiet); fault.KindOf(err) != fault.Forbidden {
+		t.Errorf("a restore by root: %v", err)
+	}
 }
 
 // The same backup may be restored again and again: no term comes twice, also where

@@ -53,6 +53,9 @@ func Restore(ctx context.Context, from, data string, replace bool, now time.Time
 	if err != nil {
 		return Restored{}, err
 	}
+	if err := own(data, os.Geteuid()); err != nil {
+		return Restored{}, err
+	}
 	if err := os.MkdirAll(data, 0o700); err != nil {
 		return Restored{}, err
 	}
@@ -131,35 +134,21 @@ func occupants(data string) (names []string, err error) {
 	return names, nil
 }
 
-// stageCopy copies a backup beside where it is to be, and counts what came.
+// stageCopy copies a backup beside where it is to be, and holds what came against
+// what there was.
 func stageCopy(from, stage string, m manifest) error {
-	for _, name := range append([]string{"ebb.db", "blobs"}, kept...) {
-		err := copyTree(filepath.Join(from, name), filepath.Join(stage, name))
-		if errors.Is(err, fs.ErrNotExist) && slices.Contains(kept, name) {
-			continue
-		}
-		if err != nil {
-			return fmt.Errorf("copy %s: %w", name, err)
-		}
-	}
-	files, bytes := 0, int64(0)
-	err := filepath.WalkDir(filepath.Join(stage, "blobs"), func(_ string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() {
-			return err
-		}
-		fi, err := d.Info()
-		if err == nil {
-			files, bytes = files+1, bytes+fi.Size()
-		}
-		return err
-	})
+	want, err := readSums(from, m)
 	if err != nil {
 		return err
 	}
-	if files != m.Blobs || bytes != m.Bytes {
-		return fault.New(fault.Conflict, from, "The backup is damaged: it should have %d blobs of %d bytes, and has %d of %d.", m.Blobs, m.Bytes, files, bytes)
+	got := sums{}
+	for _, name := range append([]string{"ebb.db", "blobs"}, kept...) {
+		err := copyTree(from, stage, name, got)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) { // missed below
+			return fmt.Errorf("copy %s: %w", name, err)
+		}
 	}
-	return nil
+	return want.compare(from, got)
 }
 
 // lastEpoch leaves as many terms again to the lives that follow, before fences,

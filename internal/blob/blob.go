@@ -55,6 +55,9 @@ type Store struct {
 	names sync.RWMutex     // held to give blobs other names, shared to write any
 	life  string           // of this opening: appends are marked with it
 
+	looking  chan struct{} // held by whoever looks for the end of a backup's hold
+	patience time.Duration // of those who wait for it; 0: as is said there
+
 	retired map[string]bool // by name; guarded by names
 
 	disk func(*os.File) file // in the way of appends, in tests; nil: nothing is
@@ -75,7 +78,7 @@ func Open(dir string) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open %s: %w", dir, err)
 	}
-	s := &Store{root: root, dir: dir, seed: maphash.MakeSeed(), life: newStamp()}
+	s := &Store{root: root, dir: dir, seed: maphash.MakeSeed(), life: newStamp(), looking: make(chan struct{}, 1)}
 	if err := s.tidy(); err != nil {
 		return nil, errors.Join(fmt.Errorf("open %s: %w", dir, err), root.Close())
 	}
@@ -91,6 +94,9 @@ func (s *Store) tidy() error {
 		if err := s.root.Mkdir(d, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 			return err
 		}
+	}
+	if err := s.makeHold(); err != nil {
+		return err
 	}
 	return s.syncDir(".")
 }

@@ -1,6 +1,9 @@
 package blob
 
-import "os"
+import (
+	"os"
+	"time"
+)
 
 // File is what an append needs of a file.
 type File = file
@@ -20,3 +23,9 @@ func (s *Store) HalfMove(from, to string) error {
 	}
 	return s.root.Rename(overlay(old), overlay(path))
 }
+
+// Patience sets how long it is waited for the end of a backup's hold.
+func (s *Store) Patience(d time.Duration) { s.patience = d }
+
+// Had makes the copy one that has had a file.
+func (c *Copy) Had(rel string) { c.have[rel] = copied{} }

@@ -2,10 +2,14 @@ package store
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
+	"net/url"
 	"os"
 	"path/filepath"
+
+	"modernc.org/sqlite"
 
 	"github.com/ebb-compute/ebb/internal/fault"
 )
@@ -27,24 +31,71 @@ func Lock(dir string) (release func() error, err error) {
 	return f.Close, nil
 }
 
-// Copy writes the rows of the store in dir, as of one commit, into a folder. A
-// server may have it open, and goes on writing.
-func Copy(ctx context.Context, dir, to string) error {
-	from := filepath.Join(dir, "ebb.db")
-	if _, err := os.Stat(from); err != nil {
-		return fmt.Errorf("copy the database: %w", err)
+// Snapshot is a store's rows as of one commit, whatever is committed later.
+type Snapshot struct {
+	from string
+	db   *sql.DB
+	conn *sql.Conn // in a transaction
+}
+
+// Snap takes a snapshot of the store in dir, which is quick. A server may have it
+// open, and goes on writing; its log grows until the snapshot is closed.
+func Snap(ctx context.Context, dir string) (_ *Snapshot, err error) {
+	s := &Snapshot{from: filepath.Join(dir, "ebb.db")}
+	if _, err := os.Stat(s.from); err != nil {
+		return nil, fmt.Errorf("copy the database: %w", err)
 	}
-	db, err := open(from, 1)
+	if s.db, err = open(s.from, 1); err != nil {
+		return nil, err
+	}
+	if s.conn, err = s.db.Conn(ctx); err == nil {
+		// A transaction begins with its first look. It is not ended with ctx, which is
+		// that of the look.
+		for _, look := range []string{"BEGIN", "SELECT count(*) FROM sqlite_schema"} {
+			if err == nil {
+				_, err = s.conn.ExecContext(ctx, look)
+			}
+		}
+	}
 	if err != nil {
-		return err
+		return nil, errors.Join(fmt.Errorf("look at %s: %w", s.from, explain(err)), s.Close())
 	}
+	return s, nil
+}
+
+// Close ends the snapshot.
+func (s *Snapshot) Close() error {
+	var err error
+	if s.conn != nil {
+		_, err = s.conn.ExecContext(context.Background(), "ROLLBACK")
+		err = errors.Join(err, s.conn.Close())
+	}
+	return errors.Join(err, s.db.Close())
+}
+
+// Copy writes the rows into a folder.
+func (s *Snapshot) Copy(ctx context.Context, to string) error {
 	file := filepath.Join(to, "ebb.db")
 	if err := keepPrivate(file); err != nil {
 		return err
 	}
-	_, err = db.ExecContext(ctx, "VACUUM INTO ?", file)
-	if err = errors.Join(err, db.Close()); err != nil {
-		return fmt.Errorf("copy %s: %w", from, explain(err))
+	err := s.conn.Raw(func(conn any) error {
+		at := url.URL{Scheme: "file", OmitHost: true, Path: file}
+		b, err := conn.(interface {
+			NewBackup(to string) (*sqlite.Backup, error)
+		}).NewBackup(at.String())
+		if err != nil {
+			return err
+		}
+		for more := true; more && err == nil; {
+			if err = ctx.Err(); err == nil {
+				more, err = b.Step(1000) // pages
+			}
+		}
+		return errors.Join(err, b.Finish())
+	})
+	if err != nil {
+		return fmt.Errorf("copy %s: %w", s.from, explain(err))
 	}
 	f, err := os.OpenFile(file, os.O_RDWR, 0)
 	if err != nil {

@@ -2,9 +2,11 @@ package store_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"sync/atomic"
 	"testing"
 
@@ -32,7 +34,20 @@ func TestCopyIsOfOneCommit(t *testing.T) {
 	}()
 	for i := range 5 {
 		to := t.TempDir()
-		if err := store.Copy(t.Context(), dir, to); err != nil {
+		snap, err := store.Snap(t.Context(), dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		at := s.Revision()
+		for s.Revision() < at+3 { // what is committed from here on is not in the copy
+			select {
+			case <-done:
+				t.Fatal("nothing is committed any more")
+			default:
+				runtime.Gosched()
+			}
+		}
+		if err := errors.Join(snap.Copy(t.Context(), to), snap.Close()); err != nil {
 			t.Fatal(err)
 		}
 		if fi, err := os.Stat(filepath.Join(to, "ebb.db")); err != nil || fi.Mode().Perm() != 0o600 {
@@ -44,6 +59,9 @@ func TestCopyIsOfOneCommit(t *testing.T) {
 			if rec, err := c.Get(t.Context(), row.Key{Kind: row.Job, ID: id}); err == nil {
 				body = append(body, string(rec.Row.(row.Document).Body))
 			}
+		}
+		if c.Revision() > at+1 { // one may have been on its way to whoever reads revisions
+			t.Errorf("copy %d is of revision %d, and was to be of %d", i, c.Revision(), at)
 		}
 		if len(body) == 1 || len(body) == 2 && body[0] != body[1] {
 			t.Errorf("copy %d has half a commit: %q", i, body)

@@ -1,0 +1,4 @@
+package backup
+
+// Own is own.
+var Own = own
