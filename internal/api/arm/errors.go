@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"strconv"
+	"strings"
 
 	"github.com/ebb-compute/ebb/internal/fault"
 )
@@ -72,11 +73,22 @@ func ErrorOf(err error) (int, Envelope) {
 	if code == methodNotAllowed {
 		status = http.StatusMethodNotAllowed
 	}
-	body := ErrorBody{Code: code, Message: e.Msg, Target: e.Target, Details: make([]ErrorBody, 0, len(e.Details))}
+	body := ErrorBody{Code: code, Message: short(e.Msg, maxMessage), Target: short(e.Target, maxTarget), Details: make([]ErrorBody, 0, len(e.Details))}
 	for _, d := range e.Details {
 		body.Details = append(body.Details, ErrorBody{Code: d.Code, Message: d.Msg, Target: d.Target, Details: []ErrorBody{}})
 	}
 	return status, Envelope{body}
+}
+
+// How much of an error is shown: what is longer repeats what was sent.
+const maxMessage, maxTarget = 16 << 10, 4 << 10
+
+// short cuts a text that is longer, in no letter's middle.
+func short(text string, most int) string {
+	if len(text) <= most {
+		return text
+	}
+	return strings.ToValidUTF8(text[:most], "") + "…"
 }
 
 func internalError() Envelope {
