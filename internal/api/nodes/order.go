@@ -61,7 +61,7 @@ func (s *server) task(w http.ResponseWriter, r *http.Request) (int, any, error) 
 	o.LogName = task.Spread.LogName(1, 0)
 	if hosts := s.hosts(h); !task.Spread.Single(len(hosts)) {
 		if i := slices.IndexFunc(hosts, func(x gang.Host) bool { return x.Address == "" }); i >= 0 && len(hosts) > 1 {
-			return 0, nil, fault.New(fault.Invalid, "nodeCount", "The agent of node %s is older than this server, or has no address at which the job's other nodes reach it.", hosts[i].Node)
+			return 0, nil, fault.New(fault.Invalid, "nodeCount", "The agent of node %s is older than this server and takes no part in jobs of several nodes. Let its cluster scale down to zero once: new nodes do.", hosts[i].Node)
 		}
 		plan := task.Spread.Plan(task.Run, hosts, h.member) // names are a workspace's own
 		o.Gang, o.LogName = &plan, plan.Processes[0].Log
