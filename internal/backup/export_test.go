@@ -1,4 +1,6 @@
 package backup
 
-// Own is own.
-var Own = own
+var (
+	Own  = own
+	Swap = swap
+)

@@ -71,6 +71,9 @@ func Restore(ctx context.Context, from, data string, replace bool, now time.Time
 		return Restored{}, err
 	}
 	defer func() { err = errors.Join(err, release()) }()
+	if err := movable(data); err != nil {
+		return Restored{}, err
+	}
 	if err := sweep(data); err != nil {
 		return Restored{}, err
 	}
@@ -96,7 +99,7 @@ func Restore(ctx context.Context, from, data string, replace bool, now time.Time
 	if err := syncAll(stage); err != nil {
 		return Restored{}, err
 	}
-	if out.Aside, err = swap(data, stage, out.Epoch, now); err != nil {
+	if out.Aside, err = swap(data, stage, out.Epoch, now, os.Rename); err != nil {
 		return Restored{}, err
 	}
 	return out, nil
@@ -179,45 +182,6 @@ func nextEpoch(ctx context.Context, stage, data string, now time.Time, say Say) 
 		return 0, fault.New(fault.Conflict, data, "The epoch that begins would be %d, and %d is the last. The machine's clock says %s: set it right, and restore again.", epoch, lastEpoch, now.UTC().Format(time.RFC3339))
 	}
 	return epoch, nil
-}
-
-// swap puts what is there aside and the stage in its place. Until it is done a
-// server refuses the folder.
-func swap(data, stage string, epoch int64, now time.Time) (aside string, err error) {
-	mark := filepath.Join(data, unfinished)
-	if err := errors.Join(os.WriteFile(mark, strconv.AppendInt(nil, epoch, 10), 0o600), syncAll(data)); err != nil {
-		return "", err
-	}
-	var old []string
-	for _, name := range state {
-		if _, err := os.Lstat(filepath.Join(data, name)); err == nil {
-			old = append(old, name)
-		}
-	}
-	if len(old) > 0 {
-		aside = filepath.Join(data, "replaced-"+now.UTC().Format("20060102T150405.000Z"))
-		if err := os.Mkdir(aside, 0o700); err != nil {
-			return "", err
-		}
-	}
-	for _, name := range old {
-		if err := os.Rename(filepath.Join(data, name), filepath.Join(aside, name)); err != nil {
-			return "", err
-		}
-	}
-	entries, err := os.ReadDir(stage)
-	if err != nil {
-		return "", err
-	}
-	for _, e := range entries {
-		if err := os.Rename(filepath.Join(stage, e.Name()), filepath.Join(data, e.Name())); err != nil {
-			return "", err
-		}
-	}
-	if err := syncAll(data); err != nil {
-		return "", err
-	}
-	return aside, errors.Join(os.Remove(mark), syncDir(data))
 }
 
 // sweep removes what restores that were cut short had copied.
