@@ -59,6 +59,27 @@ func TestThePageIsMapped(t *testing.T) {
 	}
 }
 
+// TestWhatIsPastedIsThere: what the README and the end of the demo tell people to
+// run with Python names a script that is there, and a Python that has the SDK.
+func TestWhatIsPastedIsThere(t *testing.T) {
+	t.Parallel()
+	exec := regexp.MustCompile(`(?m)^ *(?:echo ")?\S*ebb exec -- ("[^"]+"|\S+) (\S+)`)
+	for _, file := range []string{"README.md", "scripts/demo"} {
+		found := exec.FindAllStringSubmatch(read(t, file), -1)
+		if len(found) == 0 {
+			t.Errorf("%s does not say how to run a script", file)
+		}
+		for _, m := range found {
+			if m[1] != "$python" && m[1] != `"$(scripts/setup sdk-v1)"` {
+				t.Errorf("%s runs %s, which has no SDK", file, m[1])
+			}
+			if _, err := os.Stat(m[2]); err != nil {
+				t.Errorf("%s runs a script that is not there: %v", file, err)
+			}
+		}
+	}
+}
+
 // declares reports whether a test file of folder has the function.
 func declares(t *testing.T, folder, name string) bool {
 	t.Helper()
