@@ -168,10 +168,8 @@ func accountShape(f client.File) object {
 // azPrint prints as az would: its flags were not ours to read.
 func (a *app) azPrint(args []string, data any) error {
 	one := *a
-	one.output = "json"
-	if o := after(args, "-o", "--output"); o != "" {
-		one.output = o
-	}
+	one.ml = true
+	one.output = after(args, "-o", "--output")
 	one.query = after(args, "--query")
 	if err := one.checkOutput(); err != nil {
 		return err

@@ -24,11 +24,25 @@ import (
 
 var update = flag.Bool("update", false, "rewrite the golden files")
 
+var here, _ = os.Getwd() // the package's folder
+
 func TestMain(m *testing.M) {
 	if child := os.Getenv("EBB_TEST_CHILD"); child != "" {
 		os.Exit(children[child]())
 	}
-	goleak.VerifyTestMain(m)
+	// A config.json in the clone, as the README leaves one, is not the tests'.
+	dir, err := os.MkdirTemp("", "ebb-cli-")
+	if err == nil {
+		err = os.Chdir(dir)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
+		_ = os.RemoveAll(dir)
+		os.Exit(code)
+	}))
 }
 
 // Every command's help is a page of documentation: it is read here before it
@@ -73,9 +87,9 @@ func TestHelp(t *testing.T) {
 
 func golden(t *testing.T, name, got string) {
 	t.Helper()
-	path := filepath.Join("testdata", name)
+	path := filepath.Join(here, "testdata", name)
 	if *update {
-		if err := os.MkdirAll("testdata", 0o755); err != nil {
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 			t.Fatal(err)
 		}
 		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
@@ -160,6 +174,21 @@ func TestCommands(t *testing.T) {
 				t.Errorf("the wrong stream: stdout %q, stderr %q", r.out, r.err)
 			}
 		})
+	}
+}
+
+// What a job's author wrote is not made fit for HTML, at any depth.
+func TestValuesArePrintedAsTheyAre(t *testing.T) {
+	t.Parallel()
+	s := newServer(t).withCluster("cpu-cluster").withJob("night-1", "Completed")
+	s.jobs["night-1"]["properties"].(map[string]any)["command"] = "a <in >out && b"
+	s.jobs["night-1"]["properties"].(map[string]any)["tags"] = map[string]any{"<": "a>b&c"}
+	for _, format := range []string{"json", "yaml", "tsv"} {
+		r := s.run(t, "job", "show", "night-1", "--query", "{a: command, b: {c: tags.\"<\"}}", "-o", format)
+		whole := s.run(t, "job", "show", "night-1", "-o", format)
+		if r.code != 0 || !strings.Contains(r.out, "a <in >out && b") || !strings.Contains(whole.out, "a <in >out && b") || strings.Contains(r.out+whole.out, `\u00`) {
+			t.Errorf("%s: exit %d\n%s%s%s", format, r.code, r.out, whole.out, r.err)
+		}
 	}
 }
 

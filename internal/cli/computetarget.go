@@ -1,8 +1,8 @@
 package cli
 
 import (
+	"bytes"
 	"context"
-	"encoding/json"
 	"fmt"
 	"os"
 	"strings"
@@ -375,9 +375,10 @@ func (a *app) showCompute(c client.Compute) error {
 // show is print, and writes --output-metadata-file where it was given.
 func (a *app) show(o object) error {
 	if a.metadata != "" {
-		b, err := json.MarshalIndent(o, "", "  ")
+		var b bytes.Buffer
+		err := writeJSON(&b, o)
 		if err == nil {
-			err = os.WriteFile(a.metadata, append(b, '\n'), 0o644)
+			err = os.WriteFile(a.metadata, b.Bytes(), 0o644)
 		}
 		if err != nil {
 			return fmt.Errorf("--output-metadata-file: %w", err)

@@ -72,6 +72,8 @@ func TestComputeTarget(t *testing.T) {
 	}{
 		"a list is JSON":                     {"list", 0, `"vmSize": "STANDARD_DS3_V2"`},
 		"or a table":                         {"list -o table", 0, "cpu-cluster  AmlCompute  westeurope  STANDARD_DS3_V2  Succeeded"},
+		"of one, as az draws it":             {"show -n cpu-cluster -o table", 0, "Location    Name         ResourceGroup\n----------  -----------  -------------\nwesteurope  cpu-cluster  ebb\n"},
+		"of what a query makes":              {"show -n cpu-cluster -o table --query {size:properties.properties.vmSize,fine:!false}", 0, "Size             Fine\n---------------  ----\nSTANDARD_DS3_V2  True\n"},
 		"show is as SDK v1 writes it":        {"show -n cpu-cluster --query properties.status.currentNodeCount -o tsv", 0, "1\n"},
 		"what is missing is said":            {"show -n nope", 3, "no cluster named nope; there are: cpu-cluster"},
 		"delete asks nothing":                {"delete -n cpu-cluster", 0, "Deleting cluster cpu-cluster"},

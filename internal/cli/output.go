@@ -32,11 +32,11 @@ func (o object) MarshalJSON() ([]byte, error) {
 		if i > 0 {
 			b.WriteByte(',')
 		}
-		key, err := json.Marshal(f.Key)
+		key, err := plainJSON(f.Key)
 		if err != nil {
 			return nil, err
 		}
-		value, err := json.Marshal(f.Value)
+		value, err := plainJSON(f.Value)
 		if err != nil {
 			return nil, err
 		}
@@ -46,6 +46,16 @@ func (o object) MarshalJSON() ([]byte, error) {
 	}
 	b.WriteByte('}')
 	return b.Bytes(), nil
+}
+
+// plainJSON leaves <, > and & as they are, as az does: nobody puts it into HTML.
+// The encoder of what this is part of cannot undo it.
+func plainJSON(v any) ([]byte, error) {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	err := e.Encode(v)
+	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), err
 }
 
 func (o object) get(key string) any {
@@ -252,17 +262,16 @@ func ordered(v any, order map[string]int) any {
 }
 
 func writeJSON(w io.Writer, data any) error {
-	var b bytes.Buffer
-	e := json.NewEncoder(&b)
-	e.SetEscapeHTML(false)
-	if err := e.Encode(data); err != nil {
+	b, err := plainJSON(data)
+	if err != nil {
 		return fmt.Errorf("encode the output: %w", err)
 	}
 	var indented bytes.Buffer
-	if err := json.Indent(&indented, b.Bytes(), "", "  "); err != nil {
+	if err := json.Indent(&indented, b, "", "  "); err != nil {
 		return fmt.Errorf("encode the output: %w", err)
 	}
-	_, err := w.Write(indented.Bytes())
+	indented.WriteByte('\n')
+	_, err = w.Write(indented.Bytes())
 	return err
 }
 

@@ -2,6 +2,7 @@ package cli_test
 
 import (
 	"context"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -26,7 +27,7 @@ func TestEveryCommandSaysWhichPlacesThereAre(t *testing.T) {
 		"compute list", "compute show c", "compute create c", "compute nodes c", "compute delete c -y", "compute update c --max-instances 2",
 		"job list", "job show j", "job create --compute c --command ls", "job create --compute c --command ls --environment azureml:e@latest",
 		"job cancel j", "job stream j", "job download j", "job exec j -- ls", "job archive j",
-		"environment list", "environment show e", "data create -n d -p place_test.go -t uri_file", "model show m", "code list",
+		"environment list", "environment show e", "data create -n d -t uri_file -p " + filepath.Join(here, "place_test.go"), "model show m", "code list",
 		"datastore list", "datastore show d", "workspace show", "status", "size list", "usage",
 		"ml computetarget list", "ml computetarget create amlcompute -n c -s Standard_DS3_v2 --max-nodes 1", "ml computetarget show -n c",
 	} {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"sort"
 	"strings"
 
@@ -132,6 +133,12 @@ func (a *app) table(l look, columns []column, rows []object) string {
 	}
 	bold := l.renderer.NewStyle().Bold(true)
 	writeRow(&b, head, widths, func(s string) string { return bold.Render(s) })
+	if a.ml { // az draws a line, which scripts count on to cut it off
+		for j, w := range widths {
+			head[j] = strings.Repeat("-", w)
+		}
+		writeRow(&b, head, widths, func(s string) string { return s })
+	}
 	for _, row := range cells {
 		writeRow(&b, row, widths, func(s string) string {
 			if colour, ok := colourOf[s]; ok {
@@ -186,11 +193,11 @@ func writeRow(b *strings.Builder, cells []string, widths []int, style func(strin
 }
 
 // printTable shows what a query made, or one object: a list of objects as
-// rows, one object as a line per field.
+// rows, one object as a line per field, or as the one row that az makes of it.
 func (a *app) printTable(data any) error {
 	switch v := data.(type) {
 	case []object:
-		return a.writeTable(keysOf(v), v)
+		return a.writeTable(a.keysOf(v), v)
 	case []any:
 		rows := make([]object, len(v))
 		for i, e := range v {
@@ -205,8 +212,11 @@ func (a *app) printTable(data any) error {
 				rows[i] = object{{"Result", e}}
 			}
 		}
-		return a.writeTable(keysOf(rows), rows)
+		return a.writeTable(a.keysOf(rows), rows)
 	case object:
+		if a.ml {
+			return a.writeTable(a.keysOf([]object{v}), []object{v})
+		}
 		v = opened("", v)
 		l := a.lookOf(a.Stdout)
 		wide := 0
@@ -251,17 +261,45 @@ func opened(prefix string, o object) object {
 	return out
 }
 
-// keysOf makes a column of every key, in the order of their first appearance.
-func keysOf(rows []object) []column {
+// keysOf makes a column of every key, in the order of their first appearance; with
+// az's grammar as az does: of those with a value of its own somewhere, with a
+// capital, and in order of the alphabet unless a query gave one.
+func (a *app) keysOf(rows []object) []column {
 	var columns []column
 	seen := map[string]bool{}
 	for _, row := range rows {
 		for _, f := range row {
-			if !seen[f.Key] {
-				seen[f.Key] = true
+			if seen[f.Key] || a.ml && !azColumn(f) {
+				continue
+			}
+			seen[f.Key] = true
+			if a.ml {
+				columns = append(columns, column{strings.ToUpper(f.Key[:1]) + f.Key[1:], func(o object) string { return azCell(o.get(f.Key)) }})
+			} else {
 				columns = append(columns, col(f.Key, f.Key))
 			}
 		}
 	}
+	if a.ml && a.query == "" {
+		slices.SortFunc(columns, func(x, y column) int { return strings.Compare(x.title, y.title) })
+	}
 	return columns
+}
+
+// azColumn reports whether az shows a field in a table.
+func azColumn(f field) bool {
+	return f.Key != "" && azCell(f.Value) != "" && !slices.Contains([]string{"id", "type", "etag"}, f.Key)
+}
+
+func azCell(v any) string {
+	switch v := v.(type) {
+	case object, []object, map[string]string, map[string]any, []string, []any:
+		return ""
+	case bool:
+		if v {
+			return "True"
+		}
+		return "False"
+	}
+	return plainCell(v)
 }
