@@ -4,7 +4,9 @@ import (
 	"context"
 	"crypto/x509"
 	"log/slog"
+	"net/http"
 	"net/netip"
+	"net/url"
 	"os"
 	"path/filepath"
 
@@ -107,13 +109,34 @@ func OlderSlot(b []byte) int {
 // the file names.
 func FetchInputs(ctx context.Context, file, cache, dir string, o nodeproto.Order) error {
 	s := &server{file: file, token: "secret"}
-	return s.fetchInputs(ctx, cache, dir, o, func(error) {})
+	return s.fetchInputs(ctx, cache, dir, o, func(error) {}, func(string, error) {})
 }
 
-// FetchPublic lays out the inputs of an order that lie at public addresses.
+// Web is how inputs at public addresses are read.
+type Web struct {
+	Roots    *x509.CertPool
+	Networks []string
+	Proxy    *url.URL // nil: none
+	Lookup   func(host string) ([]netip.Addr, error)
+	Say      func(server bool, err error) // nil: nobody is told
+}
+
+// Fetch lays out the inputs of an order that lie at public addresses.
+func (w Web) Fetch(ctx context.Context, dir string, o nodeproto.Order) error {
+	s := &server{web: web{networks: prefixes(w.Networks...), roots: w.Roots, proxy: func(*http.Request) (*url.URL, error) { return w.Proxy, nil }}}
+	if w.Lookup != nil {
+		s.web.lookup = func(_ context.Context, host string) ([]netip.Addr, error) { return w.Lookup(host) }
+	}
+	say := w.Say
+	if say == nil {
+		say = func(bool, error) {}
+	}
+	return s.fetchInputs(ctx, "", dir, o, func(err error) { say(true, err) }, func(_ string, err error) { say(false, err) })
+}
+
+// FetchPublic is Fetch without a proxy.
 func FetchPublic(ctx context.Context, dir string, roots *x509.CertPool, o nodeproto.Order, networks ...string) error {
-	s := &server{web: web{networks: prefixes(networks...), roots: roots}}
-	return s.fetchInputs(ctx, "", dir, o, func(error) {})
+	return Web{Roots: roots, Networks: networks}.Fetch(ctx, dir, o)
 }
 
 // Public reports whether an address is one that nodes read from.

@@ -14,6 +14,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -35,14 +36,18 @@ const (
 var errChanged = errors.New("the input changed while it was read")
 
 // fetchInputs puts the inputs of a task below dir. What the job may not change
-// shares its bytes with the machine's cache.
-func (s *server) fetchInputs(ctx context.Context, cache, dir string, o nodeproto.Order, say func(error)) error {
+// shares its bytes with the machine's cache. say is told that our server does not
+// answer, away that another does not.
+func (s *server) fetchInputs(ctx context.Context, cache, dir string, o nodeproto.Order, say func(error), away func(input string, err error)) error {
 	for _, in := range o.Task.Inputs {
 		if in.Mode == queue.Direct {
 			continue
 		}
 		to := filepath.Join(dir, runner.InputFolder(in), in.Name)
-		tries := 0
+		tries, say := 0, say
+		if in.Public != "" {
+			say = func(err error) { away(in.Name, err) }
+		}
 		err := persist(ctx, say, func() error {
 			if err := os.RemoveAll(to); err != nil { // of a try that was cut short
 				return err
@@ -70,14 +75,26 @@ func (s *server) fetchInputs(ctx context.Context, cache, dir string, o nodeproto
 func final(in queue.Input, err error) error {
 	code := (*codeError)(nil)
 	if errors.As(err, &code) {
-		return &refusal{words: fmt.Sprintf("The input %q (%s) cannot be read: %s.", in.Name, in.URI, code.words)}
+		return &refusal{words: fmt.Sprintf("The input %q (%s) cannot be read: %s.", in.Name, shown(in.URI), code.words)}
 	}
 	for _, no := range []unix.Errno{unix.ENOSPC, unix.EDQUOT, unix.ENAMETOOLONG, unix.EEXIST, unix.ENOTDIR, unix.EISDIR, unix.EFBIG} {
 		if errors.Is(err, no) {
-			return &refusal{words: fmt.Sprintf("The input %q (%s) cannot be kept on the node: %s.", in.Name, in.URI, no.Error())}
+			return &refusal{words: fmt.Sprintf("The input %q (%s) cannot be kept on the node: %s.", in.Name, shown(in.URI), no.Error())}
 		}
 	}
 	return err
+}
+
+// shown is an address without what may be a secret in it: what follows the path,
+// and who asks.
+func shown(uri string) string {
+	bare, _, _ := strings.Cut(uri, "?")
+	bare, _, _ = strings.Cut(bare, "#")
+	if u, err := url.Parse(bare); err == nil && (u.Scheme == "https" || u.Scheme == "http") {
+		u.User = nil
+		return u.String()
+	}
+	return bare
 }
 
 // wordsOf are the words of an ARM error, or all there is.

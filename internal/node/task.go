@@ -146,7 +146,10 @@ func (t *task) make(life, ctx context.Context) error {
 	}
 	if len(order.Task.Inputs) > 0 {
 		t.send(ctx, Noted{t.id, "fetching the inputs"})
-		if err := a.server.fetchInputs(ctx, a.Config.Cache, t.dir, order, say); err != nil {
+		away := func(input string, err error) {
+			a.Log.Warn("an input does not come", "attempt", t.id, "input", input, "err", err)
+		}
+		if err := a.server.fetchInputs(ctx, a.Config.Cache, t.dir, order, say, away); err != nil {
 			return err
 		}
 	}

@@ -15,7 +15,6 @@ import (
 	"path"
 	"path/filepath"
 	"strings"
-	"sync"
 	"syscall"
 	"time"
 
@@ -37,9 +36,8 @@ type web struct {
 	networks []netip.Prefix // private ones that may be read all the same
 	roots    *x509.CertPool // nil: the system's
 
-	once    sync.Once
-	client  *http.Client
-	proxies sync.Map // host:port of proxies, which may be private
+	proxy  func(*http.Request) (*url.URL, error)                        // nil: the environment's
+	lookup func(ctx context.Context, host string) ([]netip.Addr, error) // nil: the system's
 }
 
 // special are ranges that no public server has, besides those that netip knows;
@@ -74,63 +72,142 @@ func refused(ip string) error {
 	return &codeError{fmt.Sprintf("its server has the address %s, which is not public; private networks that inputs may come from are named in the server's configuration (local.input_networks)", ip)}
 }
 
-// http returns a client that never reaches what is refused. The check is made of
-// the address that is dialled, so no name can change its meaning in between.
+// http returns a client that never reaches what is refused.
 func (w *web) http() *http.Client {
-	w.once.Do(func() {
-		check := func(_, address string, _ syscall.RawConn) error {
-			at, err := netip.ParseAddrPort(address)
-			if err != nil || !w.allows(at.Addr()) {
-				return refused(address)
+	return &http.Client{
+		Transport: w,
+		CheckRedirect: func(r *http.Request, via []*http.Request) error {
+			if r.URL.Scheme != "https" || len(via) >= 10 {
+				return &codeError{fmt.Sprintf("it leads on to %s://%s", r.URL.Scheme, r.URL.Host)}
 			}
 			return nil
-		}
-		direct := &net.Dialer{Timeout: 10 * time.Second, Control: check}
-		proxy := &net.Dialer{Timeout: 10 * time.Second}
-		w.client = &http.Client{
-			Transport: &http.Transport{
-				Proxy: w.proxy, TLSClientConfig: &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: w.roots},
-				TLSHandshakeTimeout: 10 * time.Second, ResponseHeaderTimeout: webStall, DisableKeepAlives: true,
-				DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
-					if _, ok := w.proxies.Load(address); ok {
-						return proxy.DialContext(ctx, network, address)
-					}
-					return direct.DialContext(ctx, network, address)
-				},
-			},
-			CheckRedirect: func(r *http.Request, via []*http.Request) error {
-				if r.URL.Scheme != "https" || len(via) >= 10 {
-					return &codeError{fmt.Sprintf("it leads on to %s://%s", r.URL.Scheme, r.URL.Host)}
-				}
-				return nil
-			},
-		}
-	})
-	return w.client
+		},
+	}
 }
 
-// proxy is the environment's. What it would be asked for is checked by the name, as
-// far as that is known here; it may be known to the proxy alone.
-func (w *web) proxy(r *http.Request) (*url.URL, error) {
-	u, err := http.ProxyFromEnvironment(r)
-	if u == nil || err != nil {
+// RoundTrip makes one request, of those that redirects lead to. Without a proxy the
+// check is made of the address that is dialled, so no name can change its meaning in
+// between; a proxy is told the address that was checked, and no name.
+func (w *web) RoundTrip(r *http.Request) (*http.Response, error) {
+	if err := w.named(r.URL.Hostname()); err != nil {
 		return nil, err
 	}
-	found, err := net.DefaultResolver.LookupNetIP(r.Context(), "ip", r.URL.Hostname())
-	for _, ip := range found {
-		if err == nil && !w.allows(ip) {
-			return nil, refused(ip.String())
+	ask := w.proxy
+	if ask == nil {
+		ask = http.ProxyFromEnvironment
+	}
+	proxy, err := ask(r)
+	if err != nil {
+		return nil, err
+	}
+	// One connection each: nothing is kept of it.
+	t := &http.Transport{
+		TLSClientConfig:     &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: w.roots, ServerName: r.URL.Hostname()},
+		TLSHandshakeTimeout: 10 * time.Second, ResponseHeaderTimeout: webStall, DisableKeepAlives: true,
+	}
+	if proxy == nil {
+		t.DialContext = (&net.Dialer{Timeout: 10 * time.Second, Control: w.dialled}).DialContext
+		return t.RoundTrip(r)
+	}
+	through(t, proxy)
+	if w.allowsAll() {
+		return t.RoundTrip(r)
+	}
+	ip, err := w.resolve(r.Context(), r.URL.Hostname())
+	if err != nil {
+		return nil, err
+	}
+	port := r.URL.Port()
+	if port == "" {
+		port = "443"
+	}
+	to := r.Clone(r.Context())
+	to.Host, to.URL.Host = r.URL.Host, net.JoinHostPort(ip.String(), port)
+	res, err := t.RoundTrip(to)
+	if res != nil {
+		res.Request = r
+	}
+	return res, err
+}
+
+// dialled checks an address that is about to be dialled.
+func (w *web) dialled(_, address string, _ syscall.RawConn) error {
+	at, err := netip.ParseAddrPort(address)
+	if err != nil || !w.allows(at.Addr()) {
+		return refused(address)
+	}
+	return nil
+}
+
+// through has all of a transport's connections go through a proxy, which may be
+// private. One that speaks TLS has a name of its own in that, not the target's.
+func through(t *http.Transport, proxy *url.URL) {
+	plain := &net.Dialer{Timeout: 10 * time.Second}
+	t.DialContext = plain.DialContext
+	if proxy.Scheme == "https" {
+		port := proxy.Port()
+		if port == "" {
+			port = "443"
+		}
+		t.DialContext = (&tls.Dialer{NetDialer: plain, Config: &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: t.TLSClientConfig.RootCAs, ServerName: proxy.Hostname()}}).DialContext
+		proxy = &url.URL{Scheme: "http", User: proxy.User, Host: net.JoinHostPort(proxy.Hostname(), port)}
+	}
+	t.Proxy = http.ProxyURL(proxy)
+}
+
+// named refuses a host that is an address but written so that only some read it as
+// one, as 127.1, 2130706433 and 0x7f.1: no name ends in a number.
+func (w *web) named(host string) error {
+	host = strings.TrimSuffix(host, ".")
+	if ip, err := netip.ParseAddr(host); err == nil {
+		if !w.allows(ip) {
+			return refused(ip.String())
+		}
+		return nil
+	}
+	last := strings.ToLower(host[strings.LastIndexByte(host, '.')+1:])
+	if last == "" || strings.HasPrefix(last, "0x") || strings.Trim(last, "0123456789") == "" {
+		return &codeError{fmt.Sprintf("its server %q is neither a name nor a whole address", host)}
+	}
+	return nil
+}
+
+// allowsAll reports whether there is nothing that may not be read. Only then a proxy
+// may be trusted with a name that means nothing here.
+func (w *web) allowsAll() bool {
+	four, six := false, false
+	for _, p := range w.networks {
+		four = four || p.Bits() == 0 && p.Addr().Is4()
+		six = six || p.Bits() == 0 && p.Addr().Is6()
+	}
+	return four && six
+}
+
+// resolve returns an address of a host, if all that it has may be read.
+func (w *web) resolve(ctx context.Context, host string) (netip.Addr, error) {
+	look := w.lookup
+	if look == nil {
+		look = func(ctx context.Context, host string) ([]netip.Addr, error) {
+			return net.DefaultResolver.LookupNetIP(ctx, "ip", host)
 		}
 	}
-	port := u.Port()
-	if port == "" {
-		port = map[string]string{"https": "443", "socks5": "1080"}[u.Scheme]
+	found, err := look(ctx, host)
+	if err == nil && len(found) == 0 {
+		err = errors.New("it has no address")
 	}
-	if port == "" {
-		port = "80"
+	if err != nil {
+		return netip.Addr{}, fmt.Errorf("the node cannot look its server up, and would not know where the proxy leads (0.0.0.0/0 and ::/0 in local.input_networks allow that): %w", err)
 	}
-	w.proxies.Store(net.JoinHostPort(u.Hostname(), port), true)
-	return u, nil
+	best := found[0].Unmap()
+	for _, ip := range found {
+		if !w.allows(ip) {
+			return netip.Addr{}, refused(ip.String())
+		}
+		if ip = ip.Unmap(); ip.Is4() && !best.Is4() {
+			best = ip
+		}
+	}
+	return best, nil
 }
 
 // fetch puts the file of an input into the folder to.
@@ -146,6 +223,10 @@ func (w *web) fetch(ctx context.Context, to string, in queue.Input) error {
 		return &codeError{"it is not an address"}
 	}
 	res, err := w.http().Do(r)
+	if whole, ok := errors.AsType[*url.Error](err); ok {
+		// It says the whole address, and what is behind the path may be a secret.
+		return fmt.Errorf("%s%s: %w", u.Host, u.EscapedPath(), whole.Err)
+	}
 	if err != nil {
 		return err
 	}

@@ -95,7 +95,7 @@ func TestPublicInputsThatCannotBe(t *testing.T) {
 		"what not everybody may read":        {address + "/secret", "403 Forbidden; only what anybody may read"},
 		"what is not there":                  {address + "/nothing", "404"},
 		"what leads away from encryption":    {address + "/plain", "it leads on to http://"},
-		"what leads to a machine's metadata": {address + "/metadata", "169.254.169.254:443, which is not public"},
+		"what leads to a machine's metadata": {address + "/metadata", "169.254.169.254, which is not public"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
