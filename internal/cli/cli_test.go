@@ -295,6 +295,43 @@ func TestComputeCreateRefuses(t *testing.T) {
 	}
 }
 
+// As az does, and so that nobody is surprised.
+func TestComputeCreateSaysWhatItSetsBack(t *testing.T) {
+	t.Parallel()
+	yml := filepath.Join(t.TempDir(), "cluster.yml")
+	if err := os.WriteFile(yml, []byte("name: cpu-cluster\ntype: amlcompute\nmax_instances: 2\ntags: {team: vision}\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	idle := "idle time 300 s → 120 s (default); name --idle-time-before-scale-down to keep it.\n"
+	for name, c := range map[string]struct {
+		line string
+		want []string // notes, in their order
+	}{
+		"a name alone": {"compute create -n cpu-cluster", []string{"max instances 7 → 4 (default); name --max-instances to keep it.\n", idle, "tags team=vision → none (default); name --tags to keep it.\n"}},
+		"all is named": {"compute create -n cpu-cluster --max-instances 4 --idle-time-before-scale-down 2m --tags a=b", nil},
+		"what is set":  {"compute create -n cpu-cluster --set max_instances=4 idle_time_before_scale_down=9 tags.a=b", nil},
+		"a file's own": {"compute create -f " + yml, []string{idle}},
+		"v1's grammar": {"ml computetarget create amlcompute -n cpu-cluster -s STANDARD_DS3_V2 --max-nodes 3 --tags team=vision",
+			[]string{"idle time 300 s → 1800 s (default); name --idle-seconds-before-scaledown to keep it.\n"}},
+		"a new one": {"compute create -n new", nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newServer(t).withCluster("cpu-cluster")
+			aml := s.computes["cpu-cluster"]["properties"].(map[string]any)["properties"].(map[string]any)
+			aml["scaleSettings"] = map[string]any{"minNodeCount": 0, "maxNodeCount": 7, "nodeIdleTimeBeforeScaleDown": "PT300S"}
+			r := s.run(t, strings.Fields(c.line)...)
+			want := ""
+			for _, note := range c.want {
+				want += "NOTE: " + note
+			}
+			if r.code != 0 || !strings.Contains(r.err, want) || strings.Count(r.err, " → ") != len(c.want) {
+				t.Errorf("exit %d\n%s\nwant\n%s", r.code, r.err, want)
+			}
+		})
+	}
+}
+
 func TestComputeUpdateSendsWhatStaysToo(t *testing.T) {
 	t.Parallel()
 	s := newServer(t).withCluster("cpu-cluster")

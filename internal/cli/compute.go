@@ -1,10 +1,12 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"regexp"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -22,6 +24,8 @@ type computeFlags struct {
 	users       []string
 	idle        seconds
 	noWait, yes bool
+
+	said map[string]bool // the fields of keepable that file and flags have
 }
 
 // computeFields says which field of the schema a flag is.
@@ -60,7 +64,9 @@ func (a *app) computeCreate() *cobra.Command {
 
 A name and nothing else makes a cluster of 0 to 4 nodes of Standard_DS3_v2
 that lets idle nodes go after 120 seconds. A file in az ml's compute schema
-says the same in YAML; flags win over it.`,
+says the same in YAML; flags win over it. A cluster that is there is brought to
+all of it, as az does: what is not named becomes the default, which a note says
+before. "ebb compute update" changes only what is named.`,
 		Example: `  ebb compute create --name cpu-cluster --max-instances 4
   ebb compute create -n gpu --size Standard_NC6s_v3 --max-instances 2 --tier low_priority
   ebb compute create -n small --min-instances 1 --idle-time-before-scale-down 2m --tags team=vision
@@ -119,12 +125,16 @@ func (f *computeFlags) spec(flags *pflag.FlagSet, args []string) (azml.ComputeSp
 	if flags.Changed("type") || !doc.Has("type") {
 		err = doc.Put("--type", flags.Lookup("type").Value.String(), "type")
 	}
-	if most := flags.Lookup("max-instances"); err == nil && f.file == "" && most != nil && strings.EqualFold(doc.Top("type"), "amlcompute") {
-		// The file's default is the schema's (1), and the flag's is the SDK's.
-		err = doc.Put("--max-instances", most.Value.String(), "max_instances")
-	}
 	if err == nil {
 		err = f.overlay(doc, flags, args)
+	}
+	f.said = map[string]bool{}
+	for _, k := range keepable {
+		f.said[k.field] = doc.Has(k.field)
+	}
+	if most := flags.Lookup("max-instances"); err == nil && f.file == "" && most != nil && !doc.Has("max_instances") && strings.EqualFold(doc.Top("type"), "amlcompute") {
+		// The file's default is the schema's (1), and the flag's is the SDK's.
+		err = doc.Put("--max-instances", most.Value.String(), "max_instances")
 	}
 	var s azml.ComputeSpec
 	if err == nil {
@@ -177,16 +187,18 @@ func (a *app) createCompute(cmd *cobra.Command, f *computeFlags, args []string) 
 		return usageError{err}
 	}
 	if cluster, ok := spec.(*azml.Compute); ok {
-		return a.makeCluster(ctx, c, base.Name, want.(client.Compute), cluster.SSHPublic != nil, f.noWait)
+		return a.makeCluster(ctx, c, base.Name, want.(client.Compute), cluster.SSHPublic != nil, f.said, f.noWait)
 	}
 	return a.putCompute(ctx, c, base.Name, want, "Creating "+base.Name, f.noWait)
 }
 
-// makeCluster makes a cluster, or brings one that is there to what is wanted.
-func (a *app) makeCluster(ctx context.Context, c *client.Client, name string, want client.Compute, sshSaid, noWait bool) error {
+// makeCluster makes a cluster, or brings one that is there to what is wanted: all
+// of it, as az does, so that what was not said becomes the default.
+func (a *app) makeCluster(ctx context.Context, c *client.Client, name string, want client.Compute, sshSaid bool, said map[string]bool, noWait bool) error {
 	doing := "Creating cluster " + name
 	if there, err := c.Computes().Get(ctx, name); err == nil {
 		doing = "Cluster " + name + " exists; bringing it to what was asked for"
+		a.noteResets(there, want, said)
 		if !sshSaid {
 			// It cannot change, and another client may have made the cluster otherwise.
 			want.Properties.Properties.RemoteLogin = there.Properties.Properties.RemoteLogin
@@ -197,6 +209,34 @@ func (a *app) makeCluster(ctx context.Context, c *client.Client, name string, wa
 		a.noteCost(want.Properties.Properties.Scale.Min)
 	}
 	return err
+}
+
+// keepable is what creating a cluster anew sets back where it is not said.
+var keepable = []struct {
+	field, what string
+	flag, v1    string // to say it with
+	of          func(client.Compute) string
+}{
+	{"min_instances", "min instances", "--min-instances", "--min-nodes", func(c client.Compute) string { return strconv.Itoa(c.Properties.Properties.Scale.Min) }},
+	{"max_instances", "max instances", "--max-instances", "--max-nodes", func(c client.Compute) string { return strconv.Itoa(c.Properties.Properties.Scale.Max) }},
+	{"idle_time_before_scale_down", "idle time", "--idle-time-before-scale-down", "--idle-seconds-before-scaledown", func(c client.Compute) string {
+		n, _ := azml.FromISO(c.Properties.Properties.Scale.IdleAfter)
+		return fmt.Sprintf("%d s", n)
+	}},
+	{"tags", "tags", "--tags", "--tags", func(c client.Compute) string { return cmp.Or(plainCell(c.Tags), "none") }},
+}
+
+// noteResets says beforehand what becomes the default because nobody said it.
+func (a *app) noteResets(there, want client.Compute, said map[string]bool) {
+	for _, k := range keepable {
+		flag := k.flag
+		if a.shape != nil { // v1's grammar
+			flag = k.v1
+		}
+		if is, be := k.of(there), k.of(want); is != be && !said[k.field] {
+			fmt.Fprintf(a.Stderr, "NOTE: %s %s → %s (default); name %s to keep it.\n", k.what, is, be, flag)
+		}
+	}
 }
 
 // putCompute makes a compute, waits unless told not to, and shows it.

@@ -116,7 +116,11 @@ func (a *app) v1Create() *cobra.Command {
 				return err
 			}
 			a.showing(v1Shape, f.metadata)
-			return a.makeCluster(ctx, c, f.name, want, flags.Changed("remote-login-port-public-access"), f.noWait)
+			said := map[string]bool{}
+			for _, k := range keepable {
+				said[k.field] = flags.Changed(strings.TrimPrefix(k.v1, "--"))
+			}
+			return a.makeCluster(ctx, c, f.name, want, flags.Changed("remote-login-port-public-access"), said, f.noWait)
 		})
 	}
 	return cmd
