@@ -116,9 +116,9 @@ func toV1(props map[string]any) (map[string]any, error) {
 	docker := map[string]any{"baseImage": props["image"], "baseDockerfile": nil, "platform": map[string]any{"os": "Linux", "architecture": "amd64"}}
 	if build, ok := props["build"].(map[string]any); ok {
 		uri, _ := build["contextUri"].(string)
-		where := "StorageAccount"
+		where := "storageAccount" // SDK v1 knows these two, in this case alone
 		if strings.Contains(uri, ".git") {
-			where = "Git"
+			where = "git"
 		}
 		docker["buildContext"] = map[string]any{"locationType": where, "location": uri, "dockerfilePath": build["dockerfilePath"]}
 	}

@@ -232,8 +232,24 @@ func (s *Service) autosave(ctx context.Context, p access.Principal, w Place, nam
 func (s *Service) version(ctx context.Context, w Place, name, version string) (map[string]any, error) {
 	var env map[string]any
 	_, err := s.read(ctx, row.Environment, versionID(w, name, version), &env)
+	return inV1(env), err
+}
+
+// inV1 is an environment's row as SDK v1 reads it. Rows that were written before
+// this version may have the place of a build context in a case that it refuses, and
+// with it the whole list.
+func inV1(env map[string]any) map[string]any {
 	delete(env, armKey)
-	return env, err
+	docker, _ := env["docker"].(map[string]any)
+	if build, ok := docker["buildContext"].(map[string]any); ok {
+		switch build["locationType"] {
+		case "StorageAccount":
+			build["locationType"] = "storageAccount"
+		case "Git":
+			build["locationType"] = "git"
+		}
+	}
+	return env
 }
 
 // Environment returns one version of an environment; empty: the newest.
@@ -288,8 +304,7 @@ func (s *Service) Versions(ctx context.Context, w Place, name, after string) ([]
 		if err := decode(r, &env); err != nil {
 			return nil, "", fmt.Errorf("read versions of %s: %w", name, err)
 		}
-		delete(env, armKey)
-		out = append(out, env)
+		out = append(out, inV1(env))
 	}
 	if len(out) == 0 && after == "" {
 		return nil, "", s.missing(ctx, w, fault.NotFound, name, "")
