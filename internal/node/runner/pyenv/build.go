@@ -370,7 +370,7 @@ func (w build) failure(rec shim.Record, dir string) error {
 	if rec.Exit.Cause != queue.ByExit {
 		return fault.Coded(fault.Invalid, "ImageBuildFailure", "environment", "The environment %s could not be made. %s", name, rec.Exit.Message)
 	}
-	why := Explain(lastPart(filepath.Join(dir, "log", logName)), w.want)
+	why := Explain(lastPart(filepath.Join(dir, "log", logName)), w.want, w.py)
 	return fault.Coded(fault.Invalid, "ImageBuildFailure", "environment", "The environment %s could not be made. %s%s", name, why, rec.Exit.Message)
 }
 

@@ -68,12 +68,35 @@ func TestFailuresOfPipAreExplained(t *testing.T) {
 		"ERROR: Failed building wheel for foo\n":                                                            "foo could not be built",
 		"ERROR: Invalid requirement: 'a b': Expected end\n":                                                 "a b is not a requirement",
 	} {
-		if got := pyenv.Explain(log, e); !strings.Contains(got, want) {
+		if got := pyenv.Explain(log, e, pyenv.Python{Version: "3.11.2"}); !strings.Contains(got, want) {
 			t.Errorf("Explain(%q) = %q, want %q in it", log, got, want)
 		}
 	}
-	if got := pyenv.Explain("ERROR: something new", e); got != "" {
+	if got := pyenv.Explain("ERROR: something new", e, pyenv.Python{}); got != "" {
 		t.Errorf("Explain of what is not known = %q, want nothing", got)
+	}
+}
+
+// TestAnotherPythonIsToldOf: where the wanted Python is not there, that is why pip
+// finds nothing, and not the package's name.
+func TestAnotherPythonIsToldOf(t *testing.T) {
+	t.Parallel()
+	e := queue.Environment{Python: "3.8", Conda: []string{"numpy=1.21.2"}}
+	there := pyenv.Python{Version: "3.11.2", Path: "/usr/bin/python3"}
+	for name, c := range map[string]struct {
+		log  string
+		py   pyenv.Python
+		says string
+		not  string
+	}{
+		"no package":         {"ERROR: No matching distribution found for numpy==1.21.2.*\n", there, "no package for numpy==1.21.2.* that this Python can use. Python 3.8 was asked for, and the nearest that this machine has is 3.11.2 (/usr/bin/python3)", "another name"},
+		"a build that fails": {"ERROR: Failed building wheel for numpy\n", there, "Install Python 3.8 for all users", "another name"},
+		"that Python":        {"ERROR: No matching distribution found for numpy==1.21.2.*\n", pyenv.Python{Version: "3.8.13"}, "another name on PyPI", "asked for"},
+		"no fault of its":    {"ERROR: Invalid requirement: 'a b': Expected end\n", there, "not a requirement", "asked for"},
+	} {
+		if got := pyenv.Explain(c.log, e, c.py); !strings.Contains(got, c.says) || strings.Contains(got, c.not) {
+			t.Errorf("%s: %q, want %q and not %q", name, got, c.says, c.not)
+		}
 	}
 }
 
