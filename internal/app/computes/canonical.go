@@ -47,20 +47,19 @@ var (
 
 // rules are what the properties.properties of one type of compute may do.
 type rules struct {
-	readOnly, immutable []string
-	mutable             string // for people
+	readOnly, immutable, mutable []string
 }
 
 var (
 	clusterRules = rules{
 		readOnly:  []string{"allocationState", "allocationStateTransitionTime", "currentNodeCount", "targetNodeCount", "nodeStateCounts", "errors"},
 		immutable: []string{"osType", "vmSize", "vmPriority", "virtualMachineImage", "isolatedNetwork", "userAccountCredentials", "subnet", "remoteLoginPortPublicAccess", "enableNodePublicIp"},
-		mutable:   "scaleSettings, identity and tags",
+		mutable:   []string{"scaleSettings"},
 	}
 	instanceRules = rules{
 		readOnly:  []string{"osImageMetadata", "connectivityEndpoints", "applications", "createdBy", "errors", "state", "lastOperation", "containers", "dataDisks", "dataMounts", "versions"},
 		immutable: []string{"vmSize", "subnet", "sshSettings", "computeInstanceAuthorizationType", "personalComputeInstanceSettings", "setupScripts", "enableNodePublicIp"},
-		mutable:   "idleTimeBeforeShutdown, schedules, applicationSharingPolicy, customServices, identity and tags",
+		mutable:   []string{"idleTimeBeforeShutdown", "schedules", "applicationSharingPolicy", "customServices"},
 	}
 )
 
@@ -408,7 +407,7 @@ func unchanged(have *stored, props, inner map[string]any, of rules) error {
 			}
 			if string(a) != string(b) {
 				return fault.Coded(fault.Invalid, "PropertyChangeNotAllowed", c.at+k,
-					"The property '%s' of an existing compute cannot be changed: it is %.200s. Only %s can; for anything else delete the compute or create another.", k, a, of.mutable)
+					"The property '%s' of an existing compute cannot be changed: it is %.200s. Only %s, identity and tags can; for anything else delete the compute or create another.", k, a, strings.Join(of.mutable, ", "))
 			}
 		}
 	}

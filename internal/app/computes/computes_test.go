@@ -483,6 +483,11 @@ func TestPatch(t *testing.T) {
 		`{"properties":{"properties":{"scaleSettings":{"maxNodeCount":null}}}}`: "InvalidPropertyValue",
 		`{"properties":{"properties":[]}}`:                                      "InvalidPropertyValue",
 		`{"properties":{"description":"other"}}`:                                "PropertyChangeNotAllowed",
+		`{"properties":{"scaleSettings":{"maxNodeCount":1}}}`:                   "InvalidPropertyLocation",
+		`{"properties":{"properties":{"maxNodeCount":1}}}`:                      "InvalidPropertyLocation",
+		`{"scaleSettings":{"maxNodeCount":1}}`:                                  "InvalidPropertyLocation",
+		`{"properties":{"tags":{"a":"b"}}}`:                                     "InvalidPropertyLocation",
+		`{"properties":{"properties":{"scaleSettings":{"vmSize":"x"}}}}`:        "InvalidPropertyLocation",
 	} {
 		_, err := w.patch("abc", body)
 		if e, ok := errors.AsType[*fault.Error](err); !ok || e.Code != code {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/ebb-compute/ebb/internal/fault"
 )
@@ -11,7 +12,7 @@ import (
 // repeats refuses to change a compute by a template: "We currently support only
 // creation (and not updating) of clusters through ARM templates", says Azure's
 // documentation. What is put again as it is succeeds.
-func repeats(have stored, want wanted) error {
+func repeats(have stored, want wanted, body map[string]any) error {
 	same, err := equal(have.Resource, want.resource)
 	if err != nil {
 		return fmt.Errorf("compare compute %s: %w", have.Name, err)
@@ -20,9 +21,25 @@ func repeats(have stored, want wanted) error {
 		return nil
 	}
 	path, is, wish := differs(clone(have.Resource), clone(want.resource), "")
+	says := fmt.Sprintf("says %.200s", wish)
+	if !has(body, path) { // what it leaves out was filled in
+		says = fmt.Sprintf("leaves it out, which is %.200s by default", wish)
+	}
 	return fault.Coded(fault.Conflict, "PropertyChangeNotAllowed", path,
-		"The compute '%s' exists, and a template only creates computes: it does not update them. The property '%s' is %.200s and the template says %.200s. Deploy what is there, or change it with a direct PUT or PATCH ('az resource update', an SDK, 'ebb compute update').",
-		have.Name, path, is, wish)
+		"The compute '%s' exists, and a template only creates computes: it does not update them. The property '%s' is %.200s and the template %s. Deploy what is there, or change it with a direct PUT or PATCH ('az resource update', an SDK, 'ebb compute update').",
+		have.Name, path, is, says)
+}
+
+// has reports whether a body says what a property is, by its path.
+func has(body map[string]any, path string) bool {
+	key, rest, inner := strings.Cut(path, ".")
+	v, ok := body[key]
+	if !ok || !inner {
+		_, whole := body[path] // a tag's name may have dots
+		return ok || whole
+	}
+	within, _ := v.(map[string]any)
+	return has(within, rest)
 }
 
 // differs finds the first property that differs, by name.

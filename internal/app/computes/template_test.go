@@ -53,6 +53,27 @@ func TestCreateOnly(t *testing.T) {
 	}
 }
 
+// TestDefaultsAreToldOf: a template does not say what it leaves out.
+func TestDefaultsAreToldOf(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	const idle = `"maxNodeCount": 4, "nodeIdleTimeBeforeScaleDown": "PT900S"`
+	const body = `{"location": "westus2", "tags": {"a.b": "c"}, "properties": {"computeType": "AmlCompute", "properties": {"vmSize": "STANDARD_DS3_V2", "scaleSettings": {` + idle + `}}}}`
+	if _, err := w.s.Put(t.Context(), w.owner, w.request("cpu", body)); err != nil {
+		t.Fatal(err)
+	}
+	for left, says := range map[string]string{
+		strings.Replace(body, idle, `"maxNodeCount": 4`, 1): "nodeIdleTimeBeforeScaleDown' is PT900S and the template leaves it out, which is PT120S by default.",
+		strings.Replace(body, `"c"`, `"d"`, 1):              "'tags.a.b' is c and the template says d.",
+	} {
+		req := w.request("cpu", left)
+		req.CreateOnly = true
+		if _, err := w.s.Put(t.Context(), w.owner, req); err == nil || !strings.Contains(err.Error(), says) {
+			t.Errorf("Put: %v, want %q in it", err, says)
+		}
+	}
+}
+
 // TestCheckMakesNothing: what is not there is only looked at.
 func TestCheckMakesNothing(t *testing.T) {
 	t.Parallel()

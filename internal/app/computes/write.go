@@ -40,7 +40,7 @@ func (s *Service) Put(ctx context.Context, p access.Principal, req Request) (Res
 			return Result{}, err
 		}
 		if req.CreateOnly {
-			if err := repeats(have.stored, want); err != nil {
+			if err := repeats(have.stored, want, req.Body); err != nil {
 				return Result{}, err
 			}
 		}
@@ -56,6 +56,9 @@ func (s *Service) Patch(ctx context.Context, p access.Principal, req Request) (R
 	return s.write(ctx, p, req, func(info workspaces.Info, have *saved) (Result, error) {
 		if have == nil {
 			_, err := s.load(ctx, info, req.Name)
+			return Result{}, err
+		}
+		if err := placed(req.Body, "", have.cluster.Instance); err != nil {
 			return Result{}, err
 		}
 		patch := make(map[string]any, len(req.Body))
