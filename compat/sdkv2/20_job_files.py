@@ -6,7 +6,7 @@ import pathlib
 
 from azure.ai.ml import Input, MLClient, Output, command
 from azure.ai.ml.constants import AssetTypes, InputOutputModes
-from azure.ai.ml.entities import AmlCompute, Data, Environment, Model
+from azure.ai.ml.entities import AmlCompute, Data, Environment, Model, UserIdentityConfiguration
 from azure.ai.ml.exceptions import JobException
 from azure.core.exceptions import HttpResponseError, ResourceNotFoundError
 from azure.identity import DefaultAzureCredential
@@ -70,7 +70,7 @@ def job(**more):
         command="python train.py --lr ${{inputs.lr}} --flag ${{inputs.flag}} --folder ${{inputs.folder}} --file '${{inputs.file}}' --asset ${{inputs.asset}} --newest ${{inputs.newest}}"
         " --copied ${{inputs.copied}} --shared ${{inputs.shared}} --model ${{inputs.model}} --out ${{outputs.out}} --report ${{outputs.report}}"
         " $[[--extra ${{inputs.extra}}]]",
-        environment="plain@latest",
+        environment="azureml:plain@latest",
         compute="cpu-cluster",
         inputs={
             "lr": 0.1,
@@ -132,6 +132,10 @@ base = pathlib.Path("all")
 kept = ml.models.create_or_update(Model(name="kept", path=f"azureml://jobs/{sent.name}/outputs/out", type=AssetTypes.CUSTOM_MODEL))
 assert kept.path.startswith("azureml://subscriptions/") and kept.path.endswith(f"/datastores/workspaceblobstore/paths/azureml/{sent.name}/out/"), kept.path
 own = ml.models.create_or_update(Model(name="own", path=f"azureml://jobs/{sent.name}/outputs/artifacts/outputs/own.txt", type=AssetTypes.CUSTOM_MODEL))
+run = ml.models.create_or_update(Model(name="by-run", path=f"runs:/{sent.name}/outputs/own.txt", type=AssetTypes.CUSTOM_MODEL))
+assert (run.path, run.job_name) == (own.path, sent.name), run
+ml.models.download("by-run", run.version, "by-run")
+assert any(p.read_text() == "the run's own" for p in pathlib.Path("by-run").rglob("own.txt")), list(pathlib.Path("by-run").rglob("*"))
 ml.models.download("kept", kept.version, "kept")
 ml.models.download("own", own.version, "own")
 assert any(p.read_text() == "top" for p in pathlib.Path("kept").rglob("top.txt")), list(pathlib.Path("kept").rglob("*"))
@@ -147,10 +151,13 @@ reader = command(
         "left": Input(type="uri_folder", path="azureml:left:1"),
     },
 )
+reader.identity = UserIdentityConfiguration()
 read = ml.jobs.create_or_update(reader)
 ended(read.name)
+assert "no credential of Azure's clients works yet" in ml.jobs.get(read.name).properties["ebb.notes"], ml.jobs.get(read.name).properties
+assert "no credential" not in ml.jobs.get(sent.name).properties.get("ebb.notes", "")
 assert ml.jobs.get(read.name).status == "Completed", ml.jobs.get(read.name)
-for path, word in ((f"azureml://jobs/{sent.name}/outputs/nothing", "nothing"), ("azureml://jobs/nobody/outputs/out", "nobody"), (f"azureml://jobs/{sent.name}/outputs/artifacts/paths/no/", "no files")):
+for path, word in ((f"azureml://jobs/{sent.name}/outputs/nothing", "nothing"), ("azureml://jobs/nobody/outputs/out", "nobody"), (f"azureml://jobs/{sent.name}/outputs/artifacts/paths/no/", "no files"), (f"runs:/{sent.name}/nothing", "no files"), ("runs:/nobody/model", "nobody"), ("runs:/", "runs:/RUN/")):
     try:
         ml.models.create_or_update(Model(name="none", path=path))
         raise AssertionError(f"{path} became a model")

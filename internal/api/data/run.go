@@ -75,9 +75,12 @@ func failure(j *jobs.Job) any {
 // and why it was stopped: SDKs show a run's error only where it failed, and Azure
 // calls one that ran past its time limit canceled.
 func warnings(j *jobs.Job) any {
-	out := make([]object, 0, 1+len(j.Status.Notes)+len(j.Warnings))
+	out := make([]object, 0, 1+len(j.Notes)+len(j.Status.Notes)+len(j.Warnings))
 	if f := j.Status.Failure; f.Code == "JobTimeout" {
 		out = append(out, object{"source": "service", "message": f.Message})
+	}
+	for _, n := range j.Notes {
+		out = append(out, object{"source": "service", "message": n})
 	}
 	for _, n := range j.Status.Notes {
 		out = append(out, object{"source": "node", "message": n})

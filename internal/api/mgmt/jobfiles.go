@@ -72,6 +72,20 @@ func readable(f *queue.Input, address string) error {
 // ofOutput is the address of another job's named output, or of what lies below.
 var ofOutput = regexp.MustCompile(`(?i)^azureml:/*(?:.*/)?jobs/([^/]+)/outputs/([^/]+)(?:/paths)?(/.*)?$`)
 
+// ofRun writes MLflow's address of a run's files, runs:/RUN/path, as the one that
+// Azure ML has for them. Other addresses stay as they are.
+func ofRun(uri string) (string, error) {
+	const scheme = "runs:/"
+	if len(uri) < len(scheme) || !strings.EqualFold(uri[:len(scheme)], scheme) {
+		return uri, nil
+	}
+	run, path, _ := strings.Cut(strings.TrimLeft(uri[len(scheme):], "/"), "/")
+	if run == "" || path == "" {
+		return "", fault.Coded(fault.Invalid, "InvalidAddress", uri, "%.300q names no files of a run; runs:/RUN/path/of/the/model does.", uri)
+	}
+	return "azureml://jobs/" + run + "/outputs/artifacts/paths/" + path, nil
+}
+
 // ofJob replaces the address of a job's named output by where the output lies.
 // A job's own files (outputs/artifacts) are assets' to find.
 func ofJob(r *http.Request, all *jobs.Service, ws jobs.Workspace, uri string) (string, error) {
@@ -105,18 +119,22 @@ func ofJob(r *http.Request, all *jobs.Service, ws jobs.Workspace, uri string) (s
 func (h assetRoutes) settle(r *assetRequest, props map[string]any) error {
 	key := assets.AddressKey(h.c)
 	given, _ := props[key].(string)
-	m := ofOutput.FindStringSubmatch(given)
+	uri, err := ofRun(given)
+	if err != nil {
+		return named(err, "properties."+key, "address", given)
+	}
+	m := ofOutput.FindStringSubmatch(uri)
 	if m == nil || h.c != assets.Data && h.c != assets.Models {
 		return nil
 	}
-	if err := assets.Here(r.place(), given); err != nil {
+	if err := assets.Here(r.place(), uri); err != nil {
 		return named(err, "properties."+key, "address", given)
 	}
 	j, err := h.Jobs.Get(r.Context(), arm.Caller(r.Context()), r.w, m[1])
 	if err != nil {
 		return named(err, "properties."+key, "address", given)
 	}
-	uri, err := ofJob(r.Request, h.Jobs, r.w, given)
+	uri, err = ofJob(r.Request, h.Jobs, r.w, uri)
 	if err == nil {
 		uri, err = h.Assets.Settle(r.Context(), r.place(), uri)
 	}

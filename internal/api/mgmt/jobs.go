@@ -122,7 +122,8 @@ func (s JobServices) put(_ http.ResponseWriter, r *http.Request, ws jobs.Workspa
 func (s JobServices) environment(ctx context.Context, ws jobs.Workspace, id string, in *jobs.Submission) error {
 	name, version := strings.TrimPrefix(id, "azureml:"), ""
 	if at := strings.Index(strings.ToLower(id), "/environments/"); at >= 0 {
-		name = id[at+len("/environments/"):]
+		// SDK v2 makes such an id of "azureml:NAME@latest", scheme and all.
+		name = strings.TrimPrefix(id[at+len("/environments/"):], "azureml:")
 		name, version, _ = strings.Cut(name, "/versions/")
 		if strings.Contains(strings.ToLower(id[:at]), "registries/") {
 			return assets.Registry(id)
@@ -327,15 +328,16 @@ func outcome(props map[string]any, j *jobs.Job) {
 	}
 }
 
-// withNotes are a job's properties, what its nodes do without, and why it waits.
+// withNotes are a job's properties, what of it and on its nodes is not there, and why it waits.
 func withNotes(j *jobs.Job) map[string]string {
 	waits := j.Status.Why != "" && (j.Status.State == queue.NotStarted || j.Status.State == queue.Queued)
-	if len(j.Status.Notes) == 0 && !waits {
+	notes := j.AllNotes()
+	if len(notes) == 0 && !waits {
 		return orEmpty(j.Properties)
 	}
 	out := maps.Clone(orEmpty(j.Properties))
-	if len(j.Status.Notes) > 0 {
-		out[jobs.NotesProperty] = strings.Join(j.Status.Notes, "\n")
+	if len(notes) > 0 {
+		out[jobs.NotesProperty] = strings.Join(notes, "\n")
 	}
 	if waits {
 		out[jobs.WaitsProperty] = j.Status.Why

@@ -2,6 +2,7 @@ package jobs
 
 import (
 	"encoding/json"
+	"fmt"
 	"regexp"
 	"strconv"
 	"strings"
@@ -38,6 +39,7 @@ type properties struct {
 	Inputs    map[string]*jobInput
 	Outputs   map[string]*jobOutput
 	Services  map[string]*struct{ JobServiceType string }
+	Identity  *struct{ IdentityType string }
 }
 
 // NotesProperty is the property in which ARM shows a run's notes, a line each.
@@ -100,6 +102,10 @@ func FromCommandJob(raw json.RawMessage) (in Submission, environmentID string, e
 	}
 	if err := p.services(); err != nil {
 		return Submission{}, "", err
+	}
+	if as := p.Identity; as != nil && as.IdentityType != "" && !strings.EqualFold(as.IdentityType, "AMLToken") {
+		in.Notes = append(in.Notes, fmt.Sprintf("The job's identity (%.40s) is kept and not used: inside a job no credential of Azure's clients works yet. "+
+			"Inputs, outputs and MLflow work without one.", as.IdentityType))
 	}
 	return in, p.EnvironmentID, nil
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -75,6 +76,7 @@ type Body struct {
 	CancelAsked  bool              `json:"cancelAsked,omitempty"` // interactive runs; others: queue.Run
 	Reported     *Reported         `json:"reported,omitempty"`
 	Warnings     []Warning         `json:"warnings,omitempty"`
+	Notes        []string          `json:"notes,omitempty"` // sentences: what of it is not acted on
 }
 
 // Creator is who wrote a run.
@@ -125,6 +127,9 @@ func (j *Job) State() queue.State {
 	}
 	return j.Status.State
 }
+
+// AllNotes are sentences on what of a job is not acted on, and what its nodes do without.
+func (j *Job) AllNotes() []string { return append(slices.Clip(j.Notes), j.Status.Notes...) }
 
 // Container is the name of the run's artifact container.
 func (j *Job) Container() string { return "dcid." + j.Name }

@@ -36,6 +36,7 @@ type Submission struct {
 	Tags        map[string]string
 	Properties  map[string]string
 	Archived    bool
+	Notes       []string // sentences: what of it is kept and not acted on
 
 	// What it runs. Two submissions that differ here are two jobs.
 	Target      string // name or ARM id of the compute
@@ -62,7 +63,7 @@ type Submission struct {
 // hash tells one job from another under the same name.
 func (in *Submission) hash() string {
 	work := *in
-	work.Definition, work.Tags, work.Properties = nil, nil, nil
+	work.Definition, work.Tags, work.Properties, work.Notes = nil, nil, nil, nil
 	work.DisplayName, work.Description, work.Archived, work.Type = "", "", false, ""
 	if i := strings.LastIndexByte(work.Target, '/'); i >= 0 {
 		work.Target = work.Target[i+1:]
@@ -177,7 +178,7 @@ func (s *Service) create(ctx context.Context, p access.Principal, w Workspace, i
 		Kind: Command, Form: in.Form, Hash: hash, Type: in.Type, Target: cluster.Name, Compute: cluster.ID, Nodes: in.Nodes, Spread: spread,
 		Command: in.Command, Script: in.Script, Snapshot: in.Code, Variables: in.Variables, Limit: in.TimeLimit,
 		DisplayName: in.DisplayName, Description: in.Description, Tags: in.Tags, Properties: maps.Clone(in.Properties),
-		Outputs: in.Outputs, Definition: in.Definition, Creator: creator(p), Modifier: creator(p), Archived: in.Archived, Root: in.Name,
+		Outputs: in.Outputs, Definition: in.Definition, Creator: creator(p), Modifier: creator(p), Archived: in.Archived, Root: in.Name, Notes: in.Notes,
 	}
 	if body.DisplayName == "" {
 		body.DisplayName = in.Name
