@@ -1,6 +1,7 @@
-// Package studio answers the links to Azure's Studio that clients print. There is
-// no Studio yet: a page says what a link is of, as the link itself has it, and which
-// commands show more. It knows nothing of what there is, and needs no credential.
+// Package studio answers the links to Azure's Studio, and to MLflow's pages, that
+// clients print. There is no Studio yet: a page says what a link is of, as the link
+// itself has it, and which commands show more. It knows nothing of what there is, and
+// needs no credential.
 //
 // Start at [Register].
 package studio
@@ -23,6 +24,7 @@ var page = template.Must(template.New("page").Parse(text))
 // link is what a link is of.
 type link struct {
 	What, Name, Workspace, Group string
+	Fragment                     bool // it goes on behind a #, which browsers keep to themselves
 	Commands                     []string
 }
 
@@ -42,6 +44,10 @@ func Register(reg arm.Registrar) {
 	reg.Public("GET /runs/{name}", show("job", "job show NAME", "job stream NAME", "job download --name NAME --all"))
 	reg.Public("GET /experiments/{name}", show("experiment", "job list"))
 	reg.Public("GET /experiments/id/{name}", show("experiment", "job list"))
+	for _, version := range []string{"v1.0", "v2.0"} { // MLflow's "View run … at": the tracking URI, a # and the run
+		reg.Public("GET /mlflow/"+version+"/subscriptions/{sub}/resourceGroups/{rg}/providers/Microsoft.MachineLearningServices/workspaces/{ws}",
+			show("workspace", "job list", "job show RUN"))
+	}
 	reg.Public("GET /", show("workspace", "status", "job list", "compute list"))
 }
 
@@ -52,7 +58,11 @@ func show(what string, commands ...string) arm.Handler {
 			return 0, nil, fault.New(fault.NotFound, "", "There is nothing at this address: %.100q is not the name of a %s.", l.Name, what)
 		}
 		flags := ""
-		l.Workspace, l.Group = place(arm.Query(r, "wsid"))
+		wsid := arm.Query(r, "wsid")
+		if ws := r.PathValue("ws"); ws != "" {
+			wsid, l.Fragment = "/resourcegroups/"+r.PathValue("rg")+"/workspaces/"+ws, true
+		}
+		l.Workspace, l.Group = place(wsid)
 		if l.Workspace != "" {
 			flags = " -w " + l.Workspace + " -g " + l.Group
 		}

@@ -26,6 +26,7 @@ func TestPages(t *testing.T) {
 		"a job of no workspace":          {"/runs/j", 200, []string{"ebb job show j\n"}, " -w "},
 		"an experiment":                  {"/experiments/id/5" + place, 200, []string{"ebb job list -w main -g rg\n"}, ""},
 		"a workspace":                    {"/" + place, 200, []string{"ebb status -w main -g rg\n"}, ""},
+		"a run, as MLflow has it":        {"/mlflow/v2.0/subscriptions/s/resourceGroups/rg/providers/Microsoft.MachineLearningServices/workspaces/main/", 200, []string{"<b>main</b>", "behind the #", "ebb job list -w main -g rg\n", "ebb job show RUN -w main -g rg\n"}, ""},
 		"the server itself":              {"/", 200, []string{"<h1>Ebb</h1>", "An Ebb server answers here", "ebb status\n"}, "link"},
 		"a name that is more than one":   {"/runs/j;rm%20-rf%20x" + place, 404, []string{"not the name of a job"}, "ebb job"},
 		"a workspace that is more":       {"/runs/j?wsid=/resourcegroups/rg/workspaces/%3Cscript%3E$(x)", 200, []string{"ebb job show j\n"}, "script"},
