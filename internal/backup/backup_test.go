@@ -226,8 +226,14 @@ func TestRefusals(t *testing.T) {
 			_, err := backup.Restore(t.Context(), whole, t.TempDir(), false, time.Date(2078, 1, 1, 0, 0, 0, 0, time.UTC), quiet)
 			return err
 		}, fault.Conflict, "clock says 2078-01-01"},
-		"a restore under a living server":          {func() error { _, err := backup.Restore(t.Context(), whole, data, true, noon, quiet); return err }, fault.Conflict, "another server"},
-		"a restore over something, without a word": {func() error { _, err := backup.Restore(t.Context(), whole, data, false, noon, quiet); return err }, fault.Conflict, "--replace"},
+		"a restore under a living server":               {func() error { _, err := backup.Restore(t.Context(), whole, data, true, noon, quiet); return err }, fault.Conflict, "another server"},
+		"a restore where a server runs, without a word": {func() error { _, err := backup.Restore(t.Context(), whole, data, false, noon, quiet); return err }, fault.Conflict, "is running on this data folder"},
+		"a restore over something, without a word": {func() error {
+			old := t.TempDir()
+			open(t, old).close()
+			_, err := backup.Restore(t.Context(), whole, old, false, noon, quiet)
+			return err
+		}, fault.Conflict, "--replace"},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {

@@ -63,7 +63,10 @@ func Restore(ctx context.Context, from, data string, replace bool, now time.Time
 	if err != nil {
 		return Restored{}, err
 	}
-	if len(old) > 0 && !replace { // said first: it is the more useful answer
+	if len(old) > 0 && !replace { // said before anything is done, unless a server runs: --replace would not help then
+		if err := running(data); err != nil {
+			return Restored{}, err
+		}
 		return Restored{}, fault.New(fault.Conflict, data, "%s is not empty: it has %s. With --replace what is a server's is put aside, in a folder of its own there; or name another folder with --data.", data, strings.Join(old, ", "))
 	}
 	release, err := store.Lock(data)
@@ -120,6 +123,19 @@ func readManifest(from string) (m manifest, err error) {
 		return m, fault.New(fault.Conflict, from, "The backup was made by a newer Ebb (%s). Restore it with that version.", m.Software)
 	}
 	return m, nil
+}
+
+// running refuses a folder on which a server runs. One that never had a server is
+// left as it is, without a lock.
+func running(data string) error {
+	if _, err := os.Stat(filepath.Join(data, "lock")); err != nil {
+		return nil
+	}
+	release, err := store.Lock(data)
+	if err != nil {
+		return err
+	}
+	return release()
 }
 
 // occupants are what makes a folder one that is not empty.
