@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -19,6 +18,7 @@ import (
 
 	"github.com/ebb-compute/ebb/internal/core/queue"
 	"github.com/ebb-compute/ebb/internal/fault"
+	"github.com/ebb-compute/ebb/internal/node/runner/once"
 	"github.com/ebb-compute/ebb/internal/node/shim"
 )
 
@@ -87,8 +87,8 @@ func (b *Builder) Ensure(ctx context.Context, e queue.Environment, py Python, li
 		return Env{}, fmt.Errorf("make folder of environments: %w", err)
 	}
 	since := time.Now()
-	f := &follower{path: filepath.Join(b.attempt(hash), "log", logName), to: log}
-	unlock, err := b.lock(ctx, hash, f)
+	f := &once.Follower{Path: filepath.Join(b.attempt(hash), "log", logName), To: log}
+	unlock, err := once.Lock(ctx, filepath.Join(b.Folder, hash+".lock"), f)
 	if err != nil {
 		return Env{}, err
 	}
@@ -148,45 +148,6 @@ func plan(py Python) (string, error) {
 			"On Debian and Ubuntu: apt install python3-venv.", py.Path, py.Version)
 }
 
-// lock takes the environment's lock, following the log of who holds it.
-func (b *Builder) lock(ctx context.Context, hash string, f *follower) (unlock func(), err error) {
-	file, err := os.OpenFile(filepath.Join(b.Folder, hash+".lock"), os.O_RDWR|os.O_CREATE, 0o600)
-	if err != nil {
-		return nil, fmt.Errorf("lock environment: %w", err)
-	}
-	fd := int(file.Fd())
-	unlock = func() {
-		_ = unix.Flock(fd, unix.LOCK_UN) // what was just forked has the file too until its exec
-		file.Close()
-	}
-	if unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB) == nil {
-		return unlock, nil
-	}
-	got := make(chan error, 1)
-	go func() {
-		for {
-			if err := unix.Flock(fd, unix.LOCK_EX); !errors.Is(err, unix.EINTR) {
-				got <- err
-				return
-			}
-		}
-	}()
-	stop := f.follow()
-	defer stop()
-	select {
-	case err := <-got:
-		if err != nil {
-			file.Close()
-			return nil, fmt.Errorf("lock environment: %w", err)
-		}
-		f.copy() // the end of what the other did
-		return unlock, nil
-	case <-ctx.Done():
-		go func() { <-got; file.Close() }() // ends when the holder does
-		return nil, ctx.Err()
-	}
-}
-
 type build struct {
 	env   Env
 	want  queue.Environment
@@ -194,7 +155,7 @@ type build struct {
 	how   string
 	lim   Limits
 	since time.Time // who asked has waited since then
-	out   *follower
+	out   *once.Follower
 }
 
 // build makes the venv, or goes on with a build whose agent died. The lock is held.
@@ -217,7 +178,7 @@ func (b *Builder) build(ctx context.Context, w build) error {
 			return err
 		}
 	}
-	stop := w.out.follow()
+	stop := w.out.Follow()
 	st, err = shim.Wait(ctx, dir)
 	if ctx.Err() != nil { // nobody wants it any more; others who wait begin anew
 		_ = shim.Stop(dir, queue.ByCancel, 0)
@@ -231,7 +192,7 @@ func (b *Builder) build(ctx context.Context, w build) error {
 		}
 	}
 	stop()
-	w.out.copy()
+	w.out.Copy()
 	if err != nil {
 		return err
 	}
@@ -260,7 +221,7 @@ func (b *Builder) begin(ctx context.Context, w build, dir string) error {
 	if err := os.Chmod(dir, 0o700); err != nil {
 		return err
 	}
-	pip, left := withoutUnknown(ctx, w.want.Pip, net.DefaultResolver.LookupHost)
+	pip, left := WithoutUnknown(ctx, w.want.Pip)
 	files := map[string]string{"requirements.txt": strings.Join(pip, "\n") + "\n", "left-out.txt": strings.Join(left, "\n")}
 	var conda []string
 	for _, c := range w.want.Conda {

@@ -16,6 +16,12 @@ import (
 // again for every package.
 var further = []string{"--extra-index-url", "--find-links", "-f"}
 
+// WithoutUnknown leaves out the further places whose host this machine does not
+// know, and says which.
+func WithoutUnknown(ctx context.Context, lines []string) (kept, left []string) {
+	return withoutUnknown(ctx, lines, net.DefaultResolver.LookupHost)
+}
+
 // withoutUnknown leaves out the further places whose host this machine does not
 // know, and says which. Where a proxy looks up names it leaves all in.
 func withoutUnknown(ctx context.Context, lines []string, lookup func(context.Context, string) ([]string, error)) (kept, left []string) {

@@ -1,4 +1,6 @@
-package pyenv
+// Package once lets the agents of a machine make a thing together: one makes it,
+// under a [Lock], and the others see its log meanwhile, by a [Follower].
+package once
 
 import (
 	"io"
@@ -7,24 +9,24 @@ import (
 	"time"
 )
 
-// follower copies what is added to a file, which may not be there yet.
-type follower struct {
-	path string
-	to   io.Writer
+// Follower copies what is added to a file, which may not be there yet.
+type Follower struct {
+	Path string
+	To   io.Writer // nil: nowhere
 
 	mu  sync.Mutex
 	was os.FileInfo
 	off int64
 }
 
-// copy takes what is there now.
-func (f *follower) copy() {
+// Copy takes what is there now.
+func (f *Follower) Copy() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.to == nil {
+	if f.To == nil {
 		return
 	}
-	file, err := os.Open(f.path)
+	file, err := os.Open(f.Path)
 	if err != nil {
 		return
 	}
@@ -37,13 +39,13 @@ func (f *follower) copy() {
 		f.off = 0 // a build that was begun anew
 	}
 	f.was = info
-	n, _ := io.Copy(f.to, io.NewSectionReader(file, f.off, 1<<40))
+	n, _ := io.Copy(f.To, io.NewSectionReader(file, f.off, 1<<40))
 	f.off += n
 }
 
-// follow copies now and then until stop is called, which waits. A build takes
+// Follow copies now and then until stop is called, which waits. A build takes
 // seconds: looking five times a second costs nothing and needs no watch.
-func (f *follower) follow() (stop func()) {
+func (f *Follower) Follow() (stop func()) {
 	done := make(chan struct{})
 	var wg sync.WaitGroup
 	wg.Go(func() {
@@ -52,7 +54,7 @@ func (f *follower) follow() (stop func()) {
 		for {
 			select {
 			case <-t.C:
-				f.copy()
+				f.Copy()
 			case <-done:
 				return
 			}
