@@ -223,15 +223,43 @@ type Task struct {
 	Outputs    []Output          `json:"outputs,omitempty"`
 }
 
-// Environment is what a task's processes find around them.
+// Environment is what a task's processes find around them: the machine's Python
+// and packages, or in a container an image, which may have to be made.
 type Environment struct {
 	Name        string   `json:"name,omitempty"`
 	Python      string   `json:"python,omitempty"`      // wanted version, as "3.8.13" or "3.8"; empty: any
 	Pip         []string `json:"pip,omitempty"`         // requirement lines; any: a venv is made
 	Conda       []string `json:"conda,omitempty"`       // conda packages other than python and pip, as "numpy=1.21"
-	UserManaged bool     `json:"userManaged,omitempty"` // use the machine's python as it is
+	UserManaged bool     `json:"userManaged,omitempty"` // use what is there as it is
 	Interpreter string   `json:"interpreter,omitempty"` // with UserManaged; default "python"
-	Image       string   `json:"image,omitempty"`       // kept; containers are not run yet
+
+	Image     string    `json:"image,omitempty"`     // what it is in, or is made on; empty: Build, or none
+	Build     *Build    `json:"build,omitempty"`     // makes the image that Image would name
+	CondaFile string    `json:"condaFile,omitempty"` // of which Python, Pip and Conda are parts; JSON, which is YAML
+	Registry  *Registry `json:"registry,omitempty"`  // who reads Image
+}
+
+// InImage reports whether the environment says what image it is.
+func (e Environment) InImage() bool { return e.Image != "" || e.Build != nil }
+
+// Build makes an image from a Dockerfile.
+type Build struct {
+	Dockerfile string `json:"dockerfile,omitempty"` // its text; empty: it is a file of the context
+	Path       string `json:"path,omitempty"`       // of the Dockerfile in the context
+	URI        string `json:"uri,omitempty"`        // of the context, as the user wrote it; empty: it has no files
+	Key        string `json:"key,omitempty"`        // of the blobs of the context, "container/path"
+}
+
+// ContextInput is the name by which a node asks for the files of [Build.Key], as
+// it asks for an input's; no input can be called so.
+const ContextInput = "build context of the environment"
+
+// Registry is what a registry asks of who reads a private image.
+type Registry struct {
+	Address  string `json:"address"` // as "myregistry.azurecr.io"
+	Username string `json:"username,omitempty"`
+	Sealed   []byte `json:"sealed,omitempty"`   // the password, as it is kept
+	Password string `json:"password,omitempty"` // in an order to a node only
 }
 
 // Before reports whether run a is served before run b: priority, then time of
