@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -67,6 +68,8 @@ type server struct {
 	assets        *assets.Service
 	accounts      *accounts.Service
 	deployments   *deployments.Service
+
+	images json.RawMessage // settings of nodes
 }
 
 // open opens the data folder, makes on the first start what a server needs, and
@@ -102,7 +105,13 @@ func open(ctx context.Context, conf config.Config, log *slog.Logger) (_ *server,
 	if s.ca, err = pki.Ensure(filepath.Join(conf.Data, "pki"), names, time.Now); err != nil {
 		return nil, fmt.Errorf("open the certificate authority: %w", err)
 	}
+	if s.images, err = imageSettings(conf.Images); err != nil {
+		return nil, err
+	}
 	s.services()
+	if s.assets.Curated, err = assets.ReadCurated(conf.Images.Curated); err != nil {
+		return nil, err
+	}
 	if s.seed, err = s.workspaces.Seed(ctx); err != nil {
 		return nil, fmt.Errorf("make the first workspace: %w", err)
 	}
@@ -181,6 +190,7 @@ func (s *server) engine() *local.Engine {
 		Cache:           filepath.Join(s.conf.Data, "cache"),
 		Readable:        s.conf.Local.Readable,
 		Networks:        s.conf.Local.InputNetworks,
+		Images:          s.images,
 		EndAttempt:      node.EndAttempt,
 		NvidiaSMI:       s.conf.Local.NvidiaSMI,
 		NoOversubscribe: !s.conf.Local.Oversubscribe,

@@ -24,8 +24,9 @@ def reads(path, **more):
 for wrong, *words in [
     (job(environment="trian@latest"), "trian", "nearest first: train, base"),
     (job(environment="train:7"), "It has: 1."),
-    (job(environment="AzureML-sklearn-1.0-ubuntu20.04-py38-cpu@latest"), "curated", "conda_file"),
-    (job(environment="azureml://registries/azureml/environments/sklearn-1.5/labels/latest"), "registry", "conda_file"),
+    (job(environment="AzureML-sklearn-9.9@latest"), "curated", "nearest first: AzureML-sklearn-1.5", "conda_file"),
+    (job(environment="azureml://registries/azureml/environments/sklearn-9.9/labels/latest"), "curated", "AzureML-sklearn-1.5"),
+    (job(environment="azureml://registries/mine/environments/sklearn-1.5/labels/latest"), "registry", "conda_file"),
     (job(compute="cpu-clutser"), "cpu-clutser", "nearest first: cpu-cluster"),
     (job(compute=None), "serverless", "cpu-cluster"),
     (job(compute="serverless"), "Serverless", "cpu-cluster"),

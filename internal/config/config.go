@@ -36,6 +36,8 @@ type Config struct {
 	LogLevel string `yaml:"log_level"`
 	// Local is the engine on this machine.
 	Local Local `yaml:"local"`
+	// Images says where nodes get container images from.
+	Images Images `yaml:"images"`
 	// LargeClusters are subscriptions (guids), and workspaces and computes (ARM ids),
 	// whose clusters may have more than 100 nodes; those do without communication
 	// between nodes. Default: none.
@@ -59,6 +61,33 @@ type Local struct {
 	// InputNetworks are private networks that jobs' inputs by https:// may come
 	// from, as 10.0.0.0/8; public addresses always may. Default: none.
 	InputNetworks []string `yaml:"input_networks"`
+}
+
+// Images is where nodes get container images from, besides their registries.
+type Images struct {
+	// Archives is a folder of OCI and Docker archives (*.tar), looked through before
+	// any registry. Default: none.
+	Archives string `yaml:"archives"`
+	// Mirrors says what is put in place of the beginning of an image's name, as
+	// mcr.microsoft.com → registry.example.com/mcr; the longest that fits is tried
+	// first, the image's own registry last. Default: none.
+	Mirrors map[string]string `yaml:"mirrors"`
+	// Registries are the credentials for registries, by host. Default: none.
+	Registries map[string]Registry `yaml:"registries"`
+	// BuildNetwork is the network of builds: "" (the engine's own), "host" (for
+	// mirrors that listen on the machine itself only), or "none". Default "".
+	BuildNetwork string `yaml:"build_network"`
+	// Curated is a file with further curated environments, as the one that comes with
+	// the server; an entry of the same name goes before. Default: none.
+	Curated string `yaml:"curated"`
+}
+
+// Registry is how one asks a registry: by name and password, or with a token.
+type Registry struct {
+	Username     string `yaml:"username"`
+	Password     string `yaml:"password"`
+	PasswordFile string `yaml:"password_file"` // instead of password
+	Token        string `yaml:"token"`         // a bearer token
 }
 
 // Retention bounds what is kept of jobs that are over. Zero: for ever.
@@ -183,6 +212,9 @@ func (c Config) Validate() error {
 			return fmt.Errorf("large_clusters: %q is neither a subscription's guid nor the ARM id of a subscription, resource group, workspace or compute (/subscriptions/…)", id)
 		}
 	}
+	if err := c.Images.validate(); err != nil {
+		return err
+	}
 	for _, p := range c.Local.Readable {
 		if !filepath.IsAbs(p) {
 			return fmt.Errorf("local.readable: %q is not an absolute path", p)
@@ -191,6 +223,35 @@ func (c Config) Validate() error {
 	for _, n := range c.Local.InputNetworks {
 		if _, err := netip.ParsePrefix(n); err != nil {
 			return fmt.Errorf("local.input_networks: %q is not a network such as 10.0.0.0/8", n)
+		}
+	}
+	return nil
+}
+
+func (i Images) validate() error {
+	for key, p := range map[string]string{"archives": i.Archives, "curated": i.Curated} {
+		if p != "" && !filepath.IsAbs(p) {
+			return fmt.Errorf("images.%s: %q is not an absolute path", key, p)
+		}
+	}
+	switch i.BuildNetwork {
+	case "", "host", "none":
+	default:
+		return fmt.Errorf("images.build_network: %q; it is host, none, or empty for the engine's own", i.BuildNetwork)
+	}
+	for from, to := range i.Mirrors {
+		if from == "" || to == "" || strings.Contains(from+to, "://") {
+			return fmt.Errorf("images.mirrors: %q: %q is not a mirror; one is written as mcr.microsoft.com: registry.example.com/mcr, without https://", from, to)
+		}
+	}
+	for host, r := range i.Registries {
+		switch {
+		case strings.Contains(host, "/"):
+			return fmt.Errorf("images.registries: %q is not a host such as registry.example.com:5000", host)
+		case r.Password != "" && r.PasswordFile != "":
+			return fmt.Errorf("images.registries.%s: give password or password_file, not both", host)
+		case r.Token == "" && (r.Username == "" || r.Password == "" && r.PasswordFile == ""):
+			return fmt.Errorf("images.registries.%s: give username and password (or password_file), or a token", host)
 		}
 	}
 	return nil

@@ -20,6 +20,7 @@ func TestTheSampleIsTheDefaults(t *testing.T) {
 	want := config.Default()
 	want.Data = "/data"
 	want.Names, want.Local.Readable, want.Local.InputNetworks, want.LargeClusters = []string{}, []string{}, []string{}, []string{}
+	want.Images.Mirrors, want.Images.Registries = map[string]string{}, map[string]config.Registry{}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("sample loads as\n%+v\nwant the defaults\n%+v", got, want)
 	}
@@ -61,13 +62,18 @@ func TestValidateSaysWhatWouldWork(t *testing.T) {
 		spoil func(*config.Config)
 		want  string
 	}{
-		"listen without a port": {func(c *config.Config) { c.Listen = "localhost" }, "127.0.0.1:8443"},
-		"unknown log level":     {func(c *config.Config) { c.LogLevel = "loud" }, "debug, info, warn or error"},
-		"unknown gpu policy":    {func(c *config.Config) { c.Local.GPU = "maybe" }, "auto or required"},
-		"relative readable":     {func(c *config.Config) { c.Local.Readable = []string{"data"} }, "absolute"},
-		"a cluster by its name": {func(c *config.Config) { c.LargeClusters = []string{"cpu-cluster"} }, "ARM id"},
-		"negative bound":        {func(c *config.Config) { c.Retention.EnvironmentsMaxGiB = -1 }, "0 (no bound) or more"},
-		"no data folder":        {func(c *config.Config) { c.Data = "" }, "folder"},
+		"listen without a port":   {func(c *config.Config) { c.Listen = "localhost" }, "127.0.0.1:8443"},
+		"unknown log level":       {func(c *config.Config) { c.LogLevel = "loud" }, "debug, info, warn or error"},
+		"unknown gpu policy":      {func(c *config.Config) { c.Local.GPU = "maybe" }, "auto or required"},
+		"relative readable":       {func(c *config.Config) { c.Local.Readable = []string{"data"} }, "absolute"},
+		"a cluster by its name":   {func(c *config.Config) { c.LargeClusters = []string{"cpu-cluster"} }, "ARM id"},
+		"negative bound":          {func(c *config.Config) { c.Retention.EnvironmentsMaxGiB = -1 }, "0 (no bound) or more"},
+		"a mirror with a scheme":  {func(c *config.Config) { c.Images.Mirrors = map[string]string{"mcr.microsoft.com": "https://x"} }, "without https://"},
+		"a registry by a path":    {func(c *config.Config) { c.Images.Registries = map[string]config.Registry{"x/y": {Token: "t"}} }, "a host"},
+		"a registry with nothing": {func(c *config.Config) { c.Images.Registries = map[string]config.Registry{"x": {Username: "u"}} }, "password_file"},
+		"relative archives":       {func(c *config.Config) { c.Images.Archives = "images" }, "absolute"},
+		"unknown build network":   {func(c *config.Config) { c.Images.BuildNetwork = "bridge" }, "host, none"},
+		"no data folder":          {func(c *config.Config) { c.Data = "" }, "folder"},
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {

@@ -7,24 +7,26 @@ import (
 	"strings"
 
 	"github.com/ebb-compute/ebb/internal/core/fleet"
+	"github.com/ebb-compute/ebb/internal/node/runner/image"
 )
 
 // Config is node.json: what an engine tells the agent that it starts. The file
 // is the contract between the two; engines write the same keys.
 type Config struct {
-	Node         string     `json:"node"`
-	Cluster      string     `json:"cluster"` // name, for people
-	Installation string     `json:"installation"`
-	Token        string     `json:"token"`              // bearer
-	Server       string     `json:"server"`             // path of the file that says where the server is (Server)
-	Cache        string     `json:"cache"`              // folder shared by the machine's nodes: envs/, snapshots/
-	Readable     []string   `json:"readable,omitempty"` // further paths that jobs may read, as data sets
-	Networks     []string   `json:"networks,omitempty"` // private ones that inputs by https:// may come from, as "10.0.0.0/8"
-	Size         fleet.Size `json:"size"`
-	LowPriority  bool       `json:"lowPriority,omitempty"`
-	Address      string     `json:"address,omitempty"`  // IPv4, this node's alone, where others reach its jobs
-	GPUs         []string   `json:"gpus,omitempty"`     // UUIDs of those that are this node's alone
-	Warnings     []string   `json:"warnings,omitempty"` // said once to the server
+	Node         string         `json:"node"`
+	Cluster      string         `json:"cluster"` // name, for people
+	Installation string         `json:"installation"`
+	Token        string         `json:"token"`              // bearer
+	Server       string         `json:"server"`             // path of the file that says where the server is (Server)
+	Cache        string         `json:"cache"`              // folder shared by the machine's nodes: envs/, snapshots/
+	Readable     []string       `json:"readable,omitempty"` // further paths that jobs may read, as data sets
+	Networks     []string       `json:"networks,omitempty"` // private ones that inputs by https:// may come from, as "10.0.0.0/8"
+	Images       image.Settings `json:"images,omitzero"`    // where images come from
+	Size         fleet.Size     `json:"size"`
+	LowPriority  bool           `json:"lowPriority,omitempty"`
+	Address      string         `json:"address,omitempty"`  // IPv4, this node's alone, where others reach its jobs
+	GPUs         []string       `json:"gpus,omitempty"`     // UUIDs of those that are this node's alone
+	Warnings     []string       `json:"warnings,omitempty"` // said once to the server
 }
 
 // Server is DATA/server.json, written by the server at each start and read at

@@ -112,6 +112,12 @@ func FetchInputs(ctx context.Context, file, cache, dir string, o nodeproto.Order
 	return s.fetchInputs(ctx, cache, dir, o, func(error) {}, func(string, error) {})
 }
 
+// FetchContext puts the files of a build's context below dir.
+func FetchContext(ctx context.Context, file, cache, dir string, o nodeproto.Order) error {
+	s := &server{file: file, token: "secret"}
+	return s.fetchContext(ctx, cache, dir, o, func(error) {})
+}
+
 // Web is how inputs at public addresses are read.
 type Web struct {
 	Roots    *x509.CertPool

@@ -71,6 +71,22 @@ func (s *server) fetchInputs(ctx context.Context, cache, dir string, o nodeproto
 	return nil
 }
 
+// fetchContext puts the files of a build's context below dir.
+func (s *server) fetchContext(ctx context.Context, cache, dir string, o nodeproto.Order, say func(error)) error {
+	in := queue.Input{Name: queue.ContextInput, URI: o.Task.Environment.Build.URI, Mode: queue.ReadOnlyMount}
+	to := runner.ContextFolder(dir)
+	err := persist(ctx, say, func() error {
+		if err := os.RemoveAll(to); err != nil { // of a try that was cut short
+			return err
+		}
+		return final(in, s.fetchInput(ctx, cache, to, o, in))
+	})
+	if r := (*refusal)(nil); errors.As(err, &r) {
+		return fault.Coded(fault.Invalid, "ImageBuildFailure", "environment", "%s", wordsOf(r))
+	}
+	return err
+}
+
 // final makes a refusal of what no second try mends.
 func final(in queue.Input, err error) error {
 	code := (*codeError)(nil)

@@ -129,3 +129,28 @@ func TestInputsThatCannotBeAreTheUsersToMend(t *testing.T) {
 		}
 	}
 }
+
+// The context of an environment's build lies beside the job's folders, where the job
+// does not see it, and is fetched once for the machine.
+func TestABuildContextIsFetched(t *testing.T) {
+	t.Parallel()
+	s, cache, dir := newShelf(t, "Dockerfile", "src/a.py"), t.TempDir(), t.TempDir()
+	o := nodeproto.Order{Attempt: "r.1", Fence: 1}
+	o.Task.Environment.Build = &queue.Build{URI: "https://h/ctx/", Key: "c/ctx"}
+	for _, attempt := range []string{"one", "two"} {
+		if err := node.FetchContext(t.Context(), s.file, cache, filepath.Join(dir, attempt), o); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := os.Stat(filepath.Join(dir, attempt, "context", "src", "a.py")); err != nil {
+			t.Error(err)
+		}
+	}
+	if n := s.tars.Load(); n != 1 {
+		t.Errorf("the context travelled %d times", n)
+	}
+	s.refuse = "there is nothing at this path"
+	err := node.FetchContext(t.Context(), s.file, cache, filepath.Join(dir, "three"), o)
+	if fault.KindOf(err) != fault.Invalid || !strings.Contains(err.Error(), "nothing at this path") {
+		t.Errorf("a context that is gone: %v", err)
+	}
+}

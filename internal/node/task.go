@@ -153,6 +153,12 @@ func (t *task) make(life, ctx context.Context) error {
 			return err
 		}
 	}
+	if b := order.Task.Environment.Build; b != nil && b.Key != "" {
+		t.send(ctx, Noted{t.id, "fetching the build context of the environment"})
+		if err := a.server.fetchContext(ctx, a.Config.Cache, t.dir, order, say); err != nil {
+			return err
+		}
+	}
 	t.send(ctx, Noted{t.id, "preparing the environment"})
 	log := &lateFile{path: filepath.Join(t.dir, "log", filepath.FromSlash(buildLog))}
 	defer log.close()

@@ -74,6 +74,9 @@ func (h *server) submit(r *request, d definition) (int, any, error) {
 	if err != nil {
 		return 0, nil, err
 	}
+	if err := h.Assets.FindContext(r.Context(), r.place(), in.Environment.Build); err != nil {
+		return 0, nil, err
+	}
 	in.Name, in.Experiment, in.Code, in.Parent = arm.Query(r.Request, "runId"), experiment, d.SnapshotID, d.ParentRunID
 	in.Enclosed = d.enclosed
 	p := arm.Caller(r.Context())
@@ -114,13 +117,18 @@ func (h *server) inline(r *request, config json.RawMessage) (json.RawMessage, en
 		if err := numbers.Decode(&env.definition); err != nil || env.definition == nil {
 			return config, env, nil // it is refused where it is read
 		}
+		if err := h.Assets.Conceal(r.place(), env.definition); err != nil {
+			return config, env, err
+		}
 		env.name, _ = env.definition["name"].(string)
 		version, _ = env.definition["version"].(string)
 		var err error
-		if env.version, err = h.Assets.VersionOf(r.Context(), r.place(), env.name, version, env.definition); err != nil || env.version == "" {
+		if env.version, err = h.Assets.VersionOf(r.Context(), r.place(), env.name, version, env.definition); err != nil {
 			return config, env, err
 		}
-		env.definition["version"] = env.version
+		if env.version != "" {
+			env.definition["version"] = env.version
+		}
 	}
 	var err error
 	if parts["environment"], err = json.Marshal(env.definition); err != nil {

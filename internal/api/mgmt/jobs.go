@@ -42,6 +42,8 @@ type JobAssets interface {
 	Locate(ctx context.Context, w assets.Place, uri string) (assets.Location, error)
 	Source(ctx context.Context, w assets.Place, uri string) (assets.Location, error)
 	Get(ctx context.Context, w assets.Place, c assets.Collection, name, version string) (assets.Asset, error)
+	FindContext(ctx context.Context, w assets.Place, b *queue.Build) error
+	InRegistry(id string) (map[string]any, error)
 }
 
 // RegisterJobs adds the routes of workspaces/jobs (mfe.json, 2024-04-01). SDK v1
@@ -126,7 +128,11 @@ func (s JobServices) environment(ctx context.Context, ws jobs.Workspace, id stri
 		name = strings.TrimPrefix(id[at+len("/environments/"):], "azureml:")
 		name, version, _ = strings.Cut(name, "/versions/")
 		if strings.Contains(strings.ToLower(id[:at]), "registries/") {
-			return assets.Registry(id)
+			env, err := s.Assets.InRegistry(id)
+			if err != nil {
+				return err
+			}
+			return s.inEnvironment(ctx, ws, env, in)
 		}
 		if prefix := armid.Key(id[:at]); prefix != ws.Key() {
 			return fault.Coded(fault.Invalid, "InvalidPropertyValue", "properties.environmentId", "The environment %q does not lie in the workspace %q.", id, ws.Name)
@@ -138,12 +144,19 @@ func (s JobServices) environment(ctx context.Context, ws jobs.Workspace, id stri
 	if err != nil {
 		return err
 	}
+	return s.inEnvironment(ctx, ws, env, in)
+}
+
+func (s JobServices) inEnvironment(ctx context.Context, ws jobs.Workspace, env map[string]any, in *jobs.Submission) error {
 	text, err := json.Marshal(env)
 	if err != nil {
 		return err
 	}
 	parsed, variables, err := jobs.ParseEnvironment(text)
 	if err != nil {
+		return err
+	}
+	if err := s.Assets.FindContext(ctx, assets.Place{ID: ws.ID, GUID: ws.GUID}, parsed.Build); err != nil {
 		return err
 	}
 	in.Environment = parsed

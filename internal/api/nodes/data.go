@@ -39,6 +39,9 @@ func (s *server) input(w http.ResponseWriter, r *http.Request) (int, any, error)
 	if err != nil {
 		return 0, nil, err
 	}
+	if b := t.Environment.Build; b != nil && b.Key != "" {
+		t.Inputs = append(t.Inputs, queue.Input{Name: queue.ContextInput, Type: "uri_folder", URI: b.URI, Key: b.Key})
+	}
 	i := slices.IndexFunc(t.Inputs, func(i queue.Input) bool { return i.Name == r.PathValue("name") })
 	if i < 0 {
 		return 0, nil, fault.New(fault.NotFound, "", "The run has no input of this name.")

@@ -10,6 +10,7 @@ import (
 	"hash/crc32"
 	"io"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 	"testing"
@@ -125,6 +126,30 @@ func holding(t *testing.T, kind, key string, blobs ...string) *bench {
 		b.blobs[k] = []byte(v)
 	}
 	return b
+}
+
+// The files of an environment's build context travel as an input's do.
+func TestABuildContextTravels(t *testing.T) {
+	t.Parallel()
+	b := holding(t, "uri_folder", "c/in", "c/in/a=1", "c/ctx/Dockerfile=FROM x", "c/ctx/src/a.py=2")
+	at := "attempts/r.1/inputs/" + url.PathEscape(queue.ContextInput)
+	if status, body := b.ask(t, "node:gpu-0", "GET", at+"?fence=11", ""); status != http.StatusNotFound {
+		t.Errorf("a job without one: %d %s", status, body)
+	}
+	b.task.Environment.Build = &queue.Build{URI: "https://h/c/ctx/", Key: "c/ctx", Path: "Dockerfile"}
+	status, body := b.ask(t, "node:gpu-0", "GET", at+"?fence=11", "")
+	var c nodeproto.Content
+	if err := json.Unmarshal([]byte(body), &c); status != http.StatusOK || err != nil || c.File != "" {
+		t.Fatalf("%d %s, %v", status, body, err)
+	}
+	status, body = b.ask(t, "node:gpu-0", "GET", at+"?fence=11&etag="+url.QueryEscape(c.ETag), "")
+	if status != http.StatusOK || !strings.Contains(body, "src/a.py") || !strings.Contains(body, "FROM x") || strings.Contains(body, "c/in") {
+		t.Errorf("%d %q", status, body)
+	}
+	b.task.Environment.Build.Key = "c/nothing"
+	if status, body := b.ask(t, "node:gpu-0", "GET", at+"?fence=11", ""); status != http.StatusBadRequest || !strings.Contains(body, "build context of the environment") || !strings.Contains(body, "https://h/c/ctx/") {
+		t.Errorf("files that are gone: %d %s", status, body)
+	}
 }
 
 func TestInputsTravelAsTheyAre(t *testing.T) {

@@ -32,6 +32,7 @@ import (
 type Tokens interface {
 	VerifyNode(tok string) (node string, err error)
 	SignRun(g token.RunGrant, now time.Time) (string, error)
+	Unseal(about string, sealed []byte) ([]byte, error)
 }
 
 // Session is control's side of one agent's connection.

@@ -71,6 +71,14 @@ func (b *bench) SignRun(g token.RunGrant, _ time.Time) (string, error) {
 	return fmt.Sprintf("run:%s:%d", g.Run, g.Fence), nil
 }
 
+func (b *bench) Unseal(about string, sealed []byte) ([]byte, error) {
+	password, ok := strings.CutPrefix(string(sealed), about+": ")
+	if !ok {
+		return nil, fault.New(fault.Conflict, about, "A secret does not open.")
+	}
+	return []byte(password), nil
+}
+
 func (b *bench) View() *pool.View {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -247,6 +255,26 @@ func TestOrderHasTaskSizeAndVariables(t *testing.T) {
 		if strings.HasPrefix(k, "MSI") {
 			t.Errorf("%s is set, and there is no such service", k)
 		}
+	}
+}
+
+// The password of a registry is opened for the node that pulls from it, and for nobody else.
+func TestAnOrderHasThePasswordOfItsRegistry(t *testing.T) {
+	t.Parallel()
+	b := open(t)
+	about := assets.AboutRegistry(strings.ToLower(ws), "r.example.com")
+	b.task.Environment.Registry = &queue.Registry{Address: "r.example.com", Username: "u", Sealed: []byte(about + ": hunter2")}
+	status, body := b.ask(t, "node:gpu-0", "GET", "attempts/r.1/task?fence=11", "")
+	var o nodeproto.Order
+	if err := json.Unmarshal([]byte(body), &o); status != http.StatusOK || err != nil {
+		t.Fatalf("%d %s, %v", status, body, err)
+	}
+	if r := o.Task.Environment.Registry; r == nil || r.Password != "hunter2" || r.Username != "u" || r.Sealed != nil {
+		t.Errorf("the order has %+v", r)
+	}
+	b.task.Environment.Registry.Address = "evil.example.com"
+	if status, body := b.ask(t, "node:gpu-0", "GET", "attempts/r.1/task?fence=11", ""); status != http.StatusConflict || strings.Contains(body, "hunter2") {
+		t.Errorf("for another registry: %d %s", status, body)
 	}
 }
 

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/ebb-compute/ebb/internal/api/arm"
+	"github.com/ebb-compute/ebb/internal/app/assets"
 	"github.com/ebb-compute/ebb/internal/app/workspaces"
 	"github.com/ebb-compute/ebb/internal/core/fleet"
 	"github.com/ebb-compute/ebb/internal/core/gang"
@@ -50,6 +51,9 @@ func (s *server) task(w http.ResponseWriter, r *http.Request) (int, any, error) 
 	if err != nil {
 		return 0, nil, err
 	}
+	if err := s.unseal(h.run.Workspace, task.Environment.Registry); err != nil {
+		return 0, nil, err
+	}
 	vars, err := s.variables(r, h, task, c, info)
 	if err != nil {
 		return 0, nil, err
@@ -67,6 +71,19 @@ func (s *server) task(w http.ResponseWriter, r *http.Request) (int, any, error) 
 		o.Gang, o.LogName = &plan, plan.Processes[0].Log
 	}
 	return http.StatusOK, o, nil
+}
+
+// unseal opens the password of a registry, for the one node that pulls from it.
+func (s *server) unseal(workspace string, r *queue.Registry) error {
+	if r == nil || len(r.Sealed) == 0 {
+		return nil
+	}
+	password, err := s.Tokens.Unseal(assets.AboutRegistry(workspace, r.Address), r.Sealed)
+	if err != nil {
+		return err
+	}
+	r.Password, r.Sealed = string(password), nil
+	return nil
 }
 
 // hosts are the nodes of an attempt, as they reach each other.

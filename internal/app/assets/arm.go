@@ -153,7 +153,10 @@ func fromV1(definition map[string]any) map[string]any {
 			UserManagedDependencies bool
 			CondaDependencies       map[string]any
 		}
-		Docker struct{ BaseImage string }
+		Docker struct {
+			BaseImage    string
+			BuildContext struct{ Location, DockerfilePath string }
+		}
 	}
 	text, err := json.Marshal(definition)
 	if err != nil || json.Unmarshal(text, &v1) != nil {
@@ -161,6 +164,9 @@ func fromV1(definition map[string]any) map[string]any {
 	}
 	if v1.Docker.BaseImage != "" {
 		props["image"] = v1.Docker.BaseImage
+	}
+	if b := v1.Docker.BuildContext; b.Location != "" {
+		props["build"] = map[string]any{"contextUri": b.Location, "dockerfilePath": b.DockerfilePath}
 	}
 	if len(v1.Python.CondaDependencies) > 0 && !v1.Python.UserManagedDependencies {
 		if conda, err := yaml.Marshal(v1.Python.CondaDependencies); err == nil {

@@ -41,11 +41,12 @@ type Files interface {
 	List(ctx context.Context, prefix string) ([]Blob, error)
 }
 
-// Service is the use-cases. All fields are needed.
+// Service is the use-cases. All fields but Curated are needed.
 type Service struct {
 	Store   Store
 	Files   Files
 	Secrets Sealer
+	Curated *Curated         // nil: there are no curated environments
 	Now     func() time.Time // site clock
 	NewID   func() string    // a new guid
 }

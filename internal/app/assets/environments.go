@@ -80,6 +80,9 @@ func (s *Service) Register(ctx context.Context, p access.Principal, w Place, nam
 		}
 	}
 	definition = canonical(definition)
+	if err := s.Conceal(w, definition); err != nil {
+		return nil, err
+	}
 	for try := 0; ; try++ {
 		env, err := s.register(ctx, p, w, name, version, definition)
 		if !again(err, try) {
@@ -101,7 +104,7 @@ func (s *Service) register(ctx context.Context, p access.Principal, w Place, nam
 	if asked != "" {
 		old, err := s.version(ctx, w, name, asked)
 		switch {
-		case err == nil && same(old, definition):
+		case err == nil && s.same(w, old, definition):
 			return old, nil
 		case err == nil && version != "":
 			return nil, fault.Coded(fault.Conflict, "EnvironmentExists", name, "Version %s of the environment %q exists and is something else; versions do not change.", version, name)
@@ -137,8 +140,8 @@ func (s *Service) register(ctx context.Context, p access.Principal, w Place, nam
 }
 
 // same compares definitions as JSON, where 1 and 1.0 of two decoders are one.
-func same(kept, asked map[string]any) bool {
-	a, b := canonical(kept), canonical(asked)
+func (s *Service) same(w Place, kept, asked map[string]any) bool {
+	a, b := s.comparable(w, canonical(kept)), s.comparable(w, canonical(asked))
 	ta, errA := json.Marshal(a)
 	tb, errB := json.Marshal(b)
 	if errA != nil || errB != nil {
@@ -157,15 +160,18 @@ const autosaved = "Autosave_"
 // VersionOf says which version of an environment a run's inline definition is:
 // the one it names, or the newest, where they are the same, else one named by
 // its content, which [Service.Autosave] keeps. Empty: the name can be no
-// environment's, and the run keeps the only copy.
+// environment's, and the run keeps the only copy. A password in it is sealed.
 func (s *Service) VersionOf(ctx context.Context, w Place, name, version string, definition map[string]any) (string, error) {
 	if checkEnvironment("name", name) != nil {
 		return "", nil
 	}
+	if err := s.Conceal(w, definition); err != nil {
+		return "", err
+	}
 	definition = canonical(definition)
 	for _, v := range []string{version, ""} {
 		kept, err := s.Environment(ctx, w, name, v)
-		if err == nil && same(kept, definition) {
+		if err == nil && s.same(w, kept, definition) {
 			v, _ = kept["version"].(string)
 			return v, nil
 		}
@@ -173,7 +179,7 @@ func (s *Service) VersionOf(ctx context.Context, w Place, name, version string, 
 			return "", err
 		}
 	}
-	text, err := json.Marshal(definition)
+	text, err := json.Marshal(s.comparable(w, definition))
 	if err != nil {
 		return "", fmt.Errorf("write environment %s: %w", name, err)
 	}
@@ -257,11 +263,17 @@ func (s *Service) Environment(ctx context.Context, w Place, name, version string
 	if version == "" {
 		var h head
 		if _, err := s.read(ctx, row.Environment, headID(w, name), &h); err != nil {
+			if e, ok := s.curated(err, name); ok {
+				return e.environment(), nil
+			}
 			return nil, s.missing(ctx, w, err, name, "")
 		}
 		version = h.Version
 	}
 	env, err := s.version(ctx, w, name, version)
+	if e, ok := s.curated(err, name); ok {
+		return e.environment(), nil
+	}
 	return env, s.missing(ctx, w, err, name, version)
 }
 
@@ -310,4 +322,12 @@ func (s *Service) Versions(ctx context.Context, w Place, name, after string) ([]
 		return nil, "", s.missing(ctx, w, fault.NotFound, name, "")
 	}
 	return out, page.Next, nil
+}
+
+// curated is the curated environment of a name that the workspace does not have.
+func (s *Service) curated(err error, name string) (curated, bool) {
+	if !errors.Is(err, fault.NotFound) {
+		return curated{}, false
+	}
+	return s.Curated.find(name, false)
 }

@@ -92,6 +92,11 @@ func (s *Service) VersionsOf(ctx context.Context, w Place, c Collection, name st
 	q := row.Query{Kind: c.rows(), Parent: nameID(w, c, name), Desc: desc, After: f.After}
 	list, next, err := s.choose(ctx, q, f, func(a *Asset) bool { return c != Environments || a.Properties["isAnonymous"] != true })
 	if err == nil && len(list) == 0 && f.After == "" {
+		if _, err := s.asset(ctx, w, c, name, ""); c == Environments {
+			if e, ok := s.curated(err, name); ok {
+				return []Asset{e.asset(curatedVersion)}, "", nil
+			}
+		}
 		_, err = s.Get(ctx, w, c, name, "")
 	}
 	return list, next, err

@@ -13,13 +13,13 @@ import (
 // mostOffered is how many names, or versions, are looked through for a refusal.
 const mostOffered = 500
 
-// ownEnvironments is the way round what comes as a container image.
+// ownEnvironments is the way round what Azure keeps for itself.
 const ownEnvironments = "What works is an environment of your own with pip or conda requirements, as a conda file has them (in SDK v2 Environment(name=…, image=…, conda_file=…), in v1 Environment.from_pip_requirements)."
 
 // Registry refuses what lies in a registry, and says what to do instead.
 func Registry(ref string) error {
 	if strings.Contains(strings.ToLower(ref), "/environments/") {
-		return fault.Coded(fault.Unsupported, "NotImplemented", ref, "The environment %.300q lies in a registry. Registries, with Azure's curated environments in them, are not part of Ebb yet. %s", ref, ownEnvironments)
+		return fault.Coded(fault.Unsupported, "NotImplemented", ref, "The environment %.300q lies in a registry. Registries other than azureml, whose curated environments every workspace has, are not part of Ebb. %s", ref, ownEnvironments)
 	}
 	return fault.Coded(fault.Unsupported, "NotImplemented", ref, "The address %.300q is of a registry. Registries are not part of Ebb yet; register the asset in the workspace.", ref)
 }
@@ -40,9 +40,6 @@ func (s *Service) missing(ctx context.Context, w Place, err error, name, version
 
 func (s *Service) absent(ctx context.Context, w Place, c Collection, code, name, version string) error {
 	noun := kinds[c].noun
-	if c == Environments && strings.HasPrefix(strings.ToLower(name), "azureml-") {
-		return fault.Coded(fault.NotFound, code, name, "The environment %.80q was not found in this workspace. Azure's curated environments (AzureML-…) are container images and not part of Ebb yet. %s", name, ownEnvironments)
-	}
 	newest := row.Query{Kind: c.rows(), Parent: nameID(w, c, name), Desc: true}
 	list, _, err := s.choose(ctx, newest, Filter{View: "All", Limit: mostOffered}, func(*Asset) bool { return version != "" })
 	if err != nil {
@@ -54,6 +51,9 @@ func (s *Service) absent(ctx context.Context, w Place, c Collection, code, name,
 			versions = append(versions, a.Version)
 		}
 		return fault.Coded(fault.NotFound, code, name, "Version %.80q of the %s %.80q was not found in this workspace. It has: %s.", version, noun, name, near.List(version, versions))
+	}
+	if c == Environments && strings.HasPrefix(strings.ToLower(name), curatedPrefix) {
+		return s.noCurated(code, name)
 	}
 	list, _, err = s.Names(ctx, w, c, Filter{Limit: mostOffered})
 	if err != nil {

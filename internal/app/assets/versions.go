@@ -122,6 +122,12 @@ func (s *Service) Get(ctx context.Context, w Place, c Collection, name, version 
 		if a, ok := s.snapshotCode(ctx, w, c, name, version); ok {
 			return a, nil
 		}
+		if e, ok := s.curated(err, name); ok && c == Environments {
+			if version != "" {
+				version = curatedVersion
+			}
+			return e.asset(version), nil
+		}
 		return Asset{}, s.noAsset(ctx, w, c, name, version)
 	}
 	return k.Asset, err

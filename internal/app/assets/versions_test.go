@@ -459,8 +459,8 @@ func TestWhatIsNotThereSaysWhatIs(t *testing.T) {
 		"a slip in a name":                {"azureml:trian@latest", `The environment "trian" was not found in this workspace. Its environments, the nearest first: train, base.`},
 		"a slip in a name with a version": {"azureml:trian:1", "nearest first: train, base."},
 		"a version that is none":          {"azureml:train:2", `Version "2" of the environment "train" was not found in this workspace. It has: 3, 1.`},
-		"a curated environment":           {"azureml:AzureML-sklearn-1.0@latest", "pip or conda requirements"},
-		"one of a registry":               {"azureml://registries/azureml/environments/sklearn-1.5/versions/3", "pip or conda requirements"},
+		"a curated environment":           {"azureml:AzureML-sklearn-1.0@latest", "is not in this server's table"},
+		"one of a registry":               {"azureml://registries/mine/environments/sklearn-1.5/versions/3", "pip or conda requirements"},
 		"another asset of a registry":     {"azureml://registries/azureml/data/d/versions/3", "register the asset in the workspace"},
 	} {
 		kind := assets.Environments

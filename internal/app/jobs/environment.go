@@ -1,6 +1,8 @@
 package jobs
 
 import (
+	"bytes"
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"strings"
@@ -22,10 +24,52 @@ type definition struct {
 		CondaDependenciesFile   string
 		BaseCondaEnvironment    string
 	}
-	Docker *struct {
-		BaseImage      string
-		BaseDockerfile string
+	Docker *docker
+}
+
+// docker is what of an environment says its image.
+type docker struct {
+	BaseImage         string
+	BaseDockerfile    string
+	BuildContext      *struct{ LocationType, Location, DockerfilePath string }
+	BaseImageRegistry *struct{ Address, Username, Password string }
+}
+
+// sealedPassword begins the password of a registry as package assets keeps it.
+const sealedPassword = "ebb-sealed:"
+
+// image fills in what an environment is made of. Of several ways the first counts, as
+// the client has it: it lets but one be set.
+func (d *docker) image(env *queue.Environment) error {
+	switch {
+	case d.BuildContext != nil && d.BuildContext.Location != "":
+		env.Build = &queue.Build{URI: d.BuildContext.Location, Path: d.BuildContext.DockerfilePath}
+	case strings.TrimSpace(d.BaseDockerfile) != "":
+		env.Build = &queue.Build{Dockerfile: d.BaseDockerfile}
+	default:
+		env.Image = strings.TrimSpace(d.BaseImage)
 	}
+	r := d.BaseImageRegistry
+	if r == nil || r.Address == "" {
+		return nil
+	}
+	address := strings.TrimSuffix(strings.TrimPrefix(strings.TrimPrefix(r.Address, "https://"), "http://"), "/")
+	if env.Image != "" && !strings.HasPrefix(strings.ToLower(env.Image), strings.ToLower(address)+"/") {
+		env.Image = address + "/" + env.Image
+	}
+	if r.Username == "" && r.Password == "" {
+		return nil
+	}
+	env.Registry = &queue.Registry{Address: r.Address, Username: r.Username}
+	if r.Password == "" {
+		return nil
+	}
+	sealed, err := base64.StdEncoding.DecodeString(strings.TrimPrefix(r.Password, sealedPassword))
+	if err != nil || !strings.HasPrefix(r.Password, sealedPassword) {
+		return fault.Coded(fault.Invalid, "InvalidPropertyValue", "environment.docker.baseImageRegistry.password", "The registry's password is not one that this server has kept; give it again.")
+	}
+	env.Registry.Sealed = sealed
+	return nil
 }
 
 // IsReference reports whether an environment only names a registered one.
@@ -50,7 +94,9 @@ func ParseEnvironment(raw json.RawMessage) (queue.Environment, map[string]string
 	}
 	env := queue.Environment{Name: d.Name}
 	if d.Docker != nil {
-		env.Image = d.Docker.BaseImage
+		if err := d.Docker.image(&env); err != nil {
+			return queue.Environment{}, nil, err
+		}
 	}
 	if d.Python == nil {
 		env.UserManaged = true
@@ -68,6 +114,11 @@ func ParseEnvironment(raw json.RawMessage) (queue.Environment, map[string]string
 		if err := packages(d.Python.CondaDependencies, &env); err != nil {
 			return queue.Environment{}, nil, err
 		}
+		var file bytes.Buffer
+		if err := json.Compact(&file, d.Python.CondaDependencies); err != nil {
+			return queue.Environment{}, nil, fmt.Errorf("write the conda dependencies: %w", err)
+		}
+		env.CondaFile = file.String()
 	}
 	return env, vars, nil
 }

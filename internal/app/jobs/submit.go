@@ -73,6 +73,17 @@ func (in *Submission) hash() string {
 	for i := range work.Inputs {
 		work.Inputs[i].Key, work.Inputs[i].Public = "", "" // follow from the address
 	}
+	work.Environment.CondaFile = ""               // its parts are there
+	if r := work.Environment.Registry; r != nil { // a password is sealed another way each time
+		known := *r
+		known.Sealed = nil
+		work.Environment.Registry = &known
+	}
+	if b := work.Environment.Build; b != nil {
+		known := *b
+		known.Key = ""
+		work.Environment.Build = &known
+	}
 	if len(work.Variables) == 0 {
 		work.Variables = nil // what is shown as {} was perhaps not sent at all
 	}

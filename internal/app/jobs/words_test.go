@@ -1,6 +1,7 @@
 package jobs_test
 
 import (
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"reflect"
@@ -31,8 +32,9 @@ func TestRunConfiguration(t *testing.T) {
 	want := jobs.Submission{
 		Form: jobs.V1, Definition: json.RawMessage(config), Type: "azureml.scriptrun", Target: "cpu-cluster", Nodes: 1,
 		Script: "train.py", Arguments: []string{"--lr", "0.1", "1.0", "True", "3"}, Framework: "Python", TimeLimit: 720 * time.Hour,
-		Variables:   map[string]string{"EXAMPLE_ENV_VAR": "EXAMPLE_VALUE", "B": "run", "N": "5"},
-		Environment: queue.Environment{Name: "myenv", Python: "3.8.13", Conda: []string{"numpy=1.21"}, Pip: []string{"azureml-defaults", "six"}, Image: "img:1"},
+		Variables: map[string]string{"EXAMPLE_ENV_VAR": "EXAMPLE_VALUE", "B": "run", "N": "5"},
+		Environment: queue.Environment{Name: "myenv", Python: "3.8.13", Conda: []string{"numpy=1.21"}, Pip: []string{"azureml-defaults", "six"}, Image: "img:1",
+			CondaFile: `{"name":"project_environment","dependencies":["python=3.8.13","conda-forge::numpy=1.21","pip",{"pip":["azureml-defaults","six"]}],"channels":["anaconda"]}`},
 	}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %+v\nwant %+v", got, want)
@@ -134,6 +136,35 @@ func TestDurations(t *testing.T) {
 	for _, s := range []string{"", "P", "PT", "1H", "PT-1S", "P99999999999D", "PT9999999999S", "P1Y", "P1H"} {
 		if got, err := jobs.ParseDuration(s); err == nil {
 			t.Errorf("ParseDuration(%q) = %v, want an error", s, got)
+		}
+	}
+}
+
+func TestWhatAnEnvironmentIsMadeOf(t *testing.T) {
+	t.Parallel()
+	sealed := "ebb-sealed:" + base64.StdEncoding.EncodeToString([]byte("s"))
+	for what, c := range map[string]struct {
+		docker string
+		want   queue.Environment
+		fails  string
+	}{
+		"an image":             {`{"baseImage":"python:3.12"}`, queue.Environment{Image: "python:3.12"}, ""},
+		"a Dockerfile":         {`{"baseImage":null,"baseDockerfile":"FROM x"}`, queue.Environment{Build: &queue.Build{Dockerfile: "FROM x"}}, ""},
+		"a build context":      {`{"buildContext":{"locationType":"storageAccount","location":"https://h/c/","dockerfilePath":"d/Dockerfile"}}`, queue.Environment{Build: &queue.Build{URI: "https://h/c/", Path: "d/Dockerfile"}}, ""},
+		"a registry":           {`{"baseImage":"team/img:1","baseImageRegistry":{"address":"https://r.example.com/","username":"u","password":"` + sealed + `"}}`, queue.Environment{Image: "r.example.com/team/img:1", Registry: &queue.Registry{Address: "https://r.example.com/", Username: "u", Sealed: []byte("s")}}, ""},
+		"a registry in both":   {`{"baseImage":"R.example.com/img:1","baseImageRegistry":{"address":"r.example.com"}}`, queue.Environment{Image: "R.example.com/img:1"}, ""},
+		"an unsealed password": {`{"baseImage":"i","baseImageRegistry":{"address":"r","username":"u","password":"in clear"}}`, queue.Environment{}, "give it again"},
+	} {
+		got, _, err := jobs.ParseEnvironment(json.RawMessage(`{"name":"e","python":{"userManagedDependencies":true},"docker":` + c.docker + `}`))
+		if c.fails != "" {
+			if err == nil || !strings.Contains(err.Error(), c.fails) {
+				t.Errorf("%s: %v, want %q", what, err, c.fails)
+			}
+			continue
+		}
+		c.want.Name, c.want.UserManaged = "e", true
+		if err != nil || !reflect.DeepEqual(got, c.want) {
+			t.Errorf("%s: %+v, %v, want %+v", what, got, err, c.want)
 		}
 	}
 }

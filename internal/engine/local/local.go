@@ -46,6 +46,9 @@ type Engine struct {
 	// Networks are private ones that inputs of jobs may come from by https://;
 	// default: none.
 	Networks []string
+	// Images are the settings by which nodes get images, in their own words: this
+	// room passes them on; default: none.
+	Images json.RawMessage
 	// EndAttempt makes whatever runs in an attempt's folder go and returns when
 	// that is proved: node/shim's, which this room may not import. Required.
 	EndAttempt func(ctx context.Context, dir string) error
@@ -67,20 +70,21 @@ type Engine struct {
 
 // record is node.json: what node.Config reads, and what only the engine does.
 type record struct {
-	Node         string     `json:"node"`
-	Cluster      string     `json:"cluster"`
-	Installation string     `json:"installation"`
-	Epoch        int64      `json:"epoch,omitempty"`
-	Token        string     `json:"token"`
-	Server       string     `json:"server"`
-	Cache        string     `json:"cache"`
-	Readable     []string   `json:"readable,omitempty"`
-	Networks     []string   `json:"networks,omitempty"`
-	Size         fleet.Size `json:"size"`
-	LowPriority  bool       `json:"lowPriority,omitempty"`
-	Address      string     `json:"address"` // no other node's that is there
-	GPUs         []string   `json:"gpus,omitempty"`
-	Warnings     []string   `json:"warnings,omitempty"`
+	Node         string          `json:"node"`
+	Cluster      string          `json:"cluster"`
+	Installation string          `json:"installation"`
+	Epoch        int64           `json:"epoch,omitempty"`
+	Token        string          `json:"token"`
+	Server       string          `json:"server"`
+	Cache        string          `json:"cache"`
+	Readable     []string        `json:"readable,omitempty"`
+	Networks     []string        `json:"networks,omitempty"`
+	Images       json.RawMessage `json:"images,omitempty"`
+	Size         fleet.Size      `json:"size"`
+	LowPriority  bool            `json:"lowPriority,omitempty"`
+	Address      string          `json:"address"` // no other node's that is there
+	GPUs         []string        `json:"gpus,omitempty"`
+	Warnings     []string        `json:"warnings,omitempty"`
 
 	Boot     string        `json:"boot"`     // the machine's boot in which it was launched
 	Launched time.Duration `json:"launched"` // since that boot, asleep or not
@@ -153,7 +157,7 @@ func (e *Engine) makeFolder(ctx context.Context, spec engine.Spec) error {
 	}
 	r := record{
 		Node: spec.Node, Cluster: spec.Cluster, Installation: spec.Installation, Epoch: spec.Epoch, Token: spec.Token,
-		Server: e.Server, Cache: e.Cache, Readable: e.Readable, Networks: e.Networks, Size: spec.Size, LowPriority: spec.LowPriority,
+		Server: e.Server, Cache: e.Cache, Readable: e.Readable, Networks: e.Networks, Images: e.Images, Size: spec.Size, LowPriority: spec.LowPriority,
 		Boot: bootID(), Launched: sinceBoot(),
 	}
 	if err := e.room(ctx, spec, &r); err != nil {

@@ -43,6 +43,10 @@ func (l layout) pythonBin() string {
 // frame is what jobs with mounts see of Azure's folders; see [sandbox.World].
 const frame = "/tmp/azureml"
 
+// ContextFolder is where the files of the context of an attempt's environment are
+// put, below the attempt's folder.
+func ContextFolder(dir string) string { return filepath.Join(dir, "context") }
+
 // layOut makes the folders of an attempt. With users and mounts a job finds
 // Azure's paths wherever the data folder lies; otherwise the real ones.
 func (r *Runner) layOut(dir, id string, py pyenv.Python, env *pyenv.Env) (layout, error) {
