@@ -10,6 +10,8 @@ from mlflow import MlflowClient, MlflowException
 from mlflow.entities import Metric, Param, RunTag, ViewType
 
 from azure.ai.ml import MLClient
+from azure.ai.ml.entities import Model
+from azure.core.exceptions import HttpResponseError
 from azure.identity import DefaultAzureCredential
 
 
@@ -137,12 +139,28 @@ if len(sys.argv) > 1:  # MLflow alone: the workspace's tracking URI by https, an
     sys.exit()
 
 credential = DefaultAzureCredential()
-ws = MLClient.from_config(credential).workspaces.get()
+ml = MLClient.from_config(credential)
+ws = ml.workspaces.get()
 mlflow.set_tracking_uri(ws.mlflow_tracking_uri)
 c = MlflowClient()
 run = track(c, "azureml")
 files(c, run)
 models(c, run)
+
+# What MLflow 3 logged as a model is registered by the address that MLflow 2 had for it.
+m = c.create_logged_model(c.get_run(run).info.experiment_id, name="net", source_run_id=run)
+c.log_model_artifacts(m.model_id, "m")
+c.finalize_logged_model(m.model_id, "READY")
+for path in (f"azureml://jobs/{run}/outputs/artifacts/paths/net/", f"runs:/{run}/net"):
+    kept = ml.models.create_or_update(Model(name="net", path=path, type="mlflow_model"))
+    assert (kept.job_name, m.model_id in kept.path) == (run, True), kept
+    ml.models.download("net", kept.version, "net-" + kept.version)
+    assert [p.read_bytes() for p in pathlib.Path("net-" + kept.version).rglob("weights")] == [b"1234"], list(pathlib.Path("net-" + kept.version).rglob("*"))
+try:
+    ml.models.create_or_update(Model(name="none", path=f"runs:/{run}/network"))
+    raise AssertionError("what was not logged became a model")
+except HttpResponseError as e:
+    assert "no files" in str(e), e
 
 # The fluent way.
 mlflow.set_experiment("fluent")

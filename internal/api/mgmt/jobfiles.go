@@ -138,6 +138,9 @@ func (h assetRoutes) settle(r *assetRequest, props map[string]any) error {
 	if err == nil {
 		uri, err = h.Assets.Settle(r.Context(), r.place(), uri)
 	}
+	if errors.Is(err, fault.NotFound) && strings.EqualFold(m[2], "artifacts") && h.c == assets.Models {
+		uri, err = h.logged(r, j, m[3], err)
+	}
 	if err != nil {
 		return named(err, "properties."+key, "address", given)
 	}
@@ -146,6 +149,19 @@ func (h assetRoutes) settle(r *assetRequest, props map[string]any) error {
 		props["jobName"] = j.Name
 	}
 	return nil
+}
+
+// logged is where a model lies that a run logged with MLflow 3, whose files are not
+// the run's. Without one the refusal stays what it was.
+func (h assetRoutes) logged(r *assetRequest, j *jobs.Job, path string, refusal error) (string, error) {
+	model, below, err := h.Jobs.ModelAt(r.Context(), r.w, j, path)
+	if errors.Is(err, fault.NotFound) {
+		return "", refusal
+	}
+	if err != nil {
+		return "", err
+	}
+	return h.Assets.Settle(r.Context(), r.place(), "azureml://jobs/"+model.ID+"/outputs/artifacts/paths/"+below)
 }
 
 // named says which input or output a refusal is about.

@@ -200,6 +200,25 @@ func (s *Service) SearchModels(ctx context.Context, w Workspace, q Search) ([]Lo
 	return list, next, nil
 }
 
+// ModelAt finds the newest model that a run logged under the name that a path of
+// the run begins with, and what of the path is below it. MLflow 3 has the same
+// addresses for models as MLflow 2, where they were files of the run.
+func (s *Service) ModelAt(ctx context.Context, w Workspace, run *Job, path string) (m LoggedModel, below string, err error) {
+	name, below, _ := strings.Cut(strings.Trim(path, "/"), "/")
+	list, _, err := s.SearchModels(ctx, w, Search{Experiments: []string{run.ExperimentID}, Filter: "source_run_id = '" + run.Name + "'", Top: maxModelsOfRun})
+	if err != nil {
+		return m, "", err
+	}
+	at := slices.IndexFunc(list, func(m LoggedModel) bool { return m.Name == name })
+	if at < 0 {
+		return m, "", fault.Coded(fault.NotFound, "ModelNotFound", name, "The run %q logged no model %.80q.", run.Name, name)
+	}
+	return list[at], below, nil
+}
+
+// maxModelsOfRun is how many models of one run are looked through.
+const maxModelsOfRun = 1000
+
 func (m *LoggedModel) value(of subject) (value, bool) {
 	switch of.kind {
 	case "metric":
