@@ -59,6 +59,9 @@ func (a *app) assetCommand(k *assetKind) *cobra.Command {
 	if k.files != "" {
 		cmd.AddCommand(a.assetDownload(k))
 	}
+	if k == &environmentKind {
+		cmd.AddCommand(a.environmentBuild(), a.environmentPrefetch())
+	}
 	return cmd
 }
 
