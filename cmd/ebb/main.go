@@ -1,9 +1,10 @@
 // Command ebb is all of Ebb: the server, the node agent, the shim that holds an
 // attempt, and the command line. It wires; it decides nothing.
 //
-// Start at [serve] for the server. node, and launch and rsh, which run inside
-// jobs, are dispatched before anything else is looked at. Shims and ranks, of
-// which a machine starts many, never get as far as main: package early has them.
+// Start at [serve] for the server. node and contain, and launch and rsh, which run
+// inside jobs, are dispatched before anything else is looked at. Shims, ranks and
+// the first processes of containers, of which a machine starts many, never get as
+// far as main: package early has them.
 package main
 
 import (
@@ -12,6 +13,7 @@ import (
 
 	"github.com/ebb-compute/ebb/internal/cli"
 	"github.com/ebb-compute/ebb/internal/node"
+	"github.com/ebb-compute/ebb/internal/node/container"
 	"github.com/ebb-compute/ebb/internal/node/launch"
 	_ "github.com/ebb-compute/ebb/internal/node/shim/early"
 )
@@ -24,6 +26,8 @@ func main() {
 		switch os.Args[1] {
 		case "node":
 			os.Exit(node.Main(os.Args[2:]))
+		case "contain":
+			os.Exit(container.Main(os.Args[2:]))
 		case "launch":
 			os.Exit(launch.Main())
 		case "rsh":

@@ -16,7 +16,7 @@ import (
 // that fails while it comes up.
 func (s *Server) Flash(d time.Duration) error {
 	cmd := exec.Command(s.bin, "serve", "--data", s.Dir, "--listen", s.listen)
-	cmd.Env = append(append(os.Environ(), "EBB_CLIENT=", "EBB_DATA="), s.env...)
+	cmd.Env = append(append(os.Environ(), "EBB_CLIENT=", "EBB_DATA=", "EBB_CONTAINER=never"), s.env...)
 	cmd.Stderr = s.log
 	if err := cmd.Start(); err != nil {
 		return err

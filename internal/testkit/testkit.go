@@ -90,7 +90,8 @@ func Config(text string) Option {
 // first subscription and group in SUBSCRIPTION and GROUP.
 func OnPath() Option { return func(s *Server) { s.onPath = true } }
 
-// Serve boots a server that lives as long as the test.
+// Serve boots a server that lives as long as the test. Its jobs are processes of the
+// machine, unless it is told to [Contain] them.
 func Serve(t testing.TB, opts ...Option) *Server {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "ebb-test-")
@@ -121,7 +122,7 @@ func (s *Server) Start() {
 // TryStart is Start for those who expect that it may fail.
 func (s *Server) TryStart() error {
 	cmd := exec.Command(s.bin, "serve", "--data", s.Dir, "--listen", s.listen)
-	cmd.Env = append(append(os.Environ(), "EBB_CLIENT=", "EBB_DATA="), s.env...)
+	cmd.Env = append(append(os.Environ(), "EBB_CLIENT=", "EBB_DATA=", "EBB_CONTAINER=never"), s.env...)
 	cmd.Stderr = s.log
 	out, err := cmd.StdoutPipe()
 	if err != nil {

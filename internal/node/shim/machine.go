@@ -9,7 +9,8 @@ import (
 // Event is something that happened to an attempt. Exactly one field but At and
 // Grace is set.
 type Event struct {
-	Started bool // the user's process runs
+	Started bool // the user's process runs, or what is to start it elsewhere
+	Began   bool // it runs there
 	Exited  bool // it is dead, with Code
 	Code    int  // 128+n for signal n
 	Stop    queue.Cause
@@ -32,7 +33,7 @@ type Verb string
 
 // What a [Machine] asks for.
 const (
-	ArmTimeout Verb = "arm timeout" // Event.Timeout after In
+	ArmTimeout Verb = "arm timeout" // Event.Timeout after In; replaces one armed before
 	ArmGrace   Verb = "arm grace"   // Event.Overdue after In; replaces one armed before
 	Terminate  Verb = "terminate"   // SIGTERM to all that descends
 	Kill       Verb = "kill"        // SIGKILL to all that descends
@@ -69,6 +70,13 @@ func (m *Machine) Step(e Event) []Effect {
 		m.Exit.Started = e.At
 		m.phase = running
 		if m.TimeLimit > 0 {
+			return []Effect{{Verb: ArmTimeout, In: m.TimeLimit}}
+		}
+	case e.Began:
+		if m.phase != killing {
+			m.Exit.Started = e.At
+		}
+		if m.TimeLimit > 0 && m.phase == running {
 			return []Effect{{Verb: ArmTimeout, In: m.TimeLimit}}
 		}
 	case e.Stop != "":

@@ -56,6 +56,7 @@ type attempt struct {
 	failure string           // why there never was a process
 
 	thread   *thread // in the job's world
+	held     held    // of the lock
 	oomScore string  // of the job's processes
 	visits   chan string
 	visitors visitors
@@ -125,6 +126,9 @@ func (a *attempt) live() error {
 	for !done {
 		select {
 		case e := <-a.events:
+			if e.Began {
+				a.began()
+			}
 			done = a.do(a.machine.Step(e))
 		case <-a.timeout:
 			done = a.do(a.machine.Step(Event{Timeout: true, Grace: a.spec.Grace}))
@@ -279,7 +283,8 @@ func (a *attempt) wish() (stopWish, bool) {
 // finish writes the record: what it says is gone is gone, and what it says is
 // there is on disk.
 func (a *attempt) finish() error {
-	oom := a.release()
+	within := a.settle()
+	oom := a.release() + within
 	e := a.machine.Exit
 	log, words := a.blame(&e)
 	if e.Message = words; words == "" {

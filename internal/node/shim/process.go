@@ -56,12 +56,20 @@ func (a *attempt) start() error {
 		a.oomScore = string(score)
 	}
 	_ = os.WriteFile("/proc/self/oom_score_adj", []byte("-900"), 0)
-	h.Process, h.Started = a.main, now()
+	a.held = h
+	if !a.spec.Contained {
+		a.began()
+	}
+	return nil
+}
+
+// began says that the job's process is there.
+func (a *attempt) began() {
+	a.held.Process, a.held.Started = a.main, now()
 	// On a full disk the job goes on without: it runs, so nothing may say that it
 	// could not be started, or it would be started a second time beside this one.
-	_ = writeHeld(a.lock, h)
+	_ = writeHeld(a.lock, a.held)
 	_, _ = unix.Write(wordFD, []byte{1}) // the agent may be gone: that is all the same to us
-	return nil
 }
 
 // prepare makes the log, and the user if there is to be one.
@@ -166,13 +174,20 @@ func (t *thread) do(f func() error) error {
 
 // fork starts the user's process. It runs on the thread that is in the world.
 func (a *attempt) fork() error {
-	null, err := os.Open(os.DevNull)
+	in, err := input(a.spec.Input)
 	if err != nil {
 		return err
 	}
-	defer null.Close()
-	attr := a.attr([]uintptr{null.Fd(), uintptr(a.log.w), uintptr(a.log.w)})
+	defer in.Close()
+	attr := a.attr([]uintptr{in.Fd(), uintptr(a.log.w), uintptr(a.log.w)})
 	attr.Env = append(a.spec.Env, marker+"="+a.dir)
+	if a.spec.Contained {
+		word, err := a.contain(attr)
+		if err != nil {
+			return err
+		}
+		defer word.Close()
+	}
 	if a.main, err = a.spawn(a.spec.Argv, attr); err != nil {
 		return err
 	}
@@ -187,7 +202,7 @@ func (a *attempt) attr(files []uintptr) *syscall.ProcAttr {
 		Files: files,
 		Sys:   &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGKILL},
 	}
-	if a.user != nil {
+	if a.user != nil && !a.spec.Contained {
 		attr.Sys.Credential = &syscall.Credential{Uid: uint32(a.user.UID), Gid: uint32(a.user.UID)}
 	}
 	if a.group != nil {

@@ -10,6 +10,7 @@
 //	              control groups, the process
 //	stop.json     the agent wants it to end, and why
 //	exit.json     the [Record], fsynced and renamed into place
+//	container*    of a contained job: see node/container
 //	log/NAME      standard output and error, merged
 //	work/, tmp/   the code, and what the job sees as /tmp
 //
@@ -35,6 +36,15 @@ type Spec struct {
 	Env  []string `json:"env"`  // whole: nothing is inherited
 	Dir  string   `json:"dir"`  // working folder, as the job sees it
 	Log  string   `json:"log"`  // name below DIR/log, as "user_logs/std_log.txt"
+	// Input is what Argv reads as its standard input. Empty: nothing.
+	Input []byte `json:"input,omitempty"`
+	// Contained: Argv is no program of the job but ours that holds its container
+	// (node/container). It runs as we do, in no world and no control group of the
+	// job's; the user that Users gave is told to it; and what it left of its
+	// container is removed before there is a record.
+	Contained bool `json:"contained,omitempty"`
+	// Image is what people know the image of that container by; shims have no use for it.
+	Image string `json:"-"`
 	// LogWords is what people know that log by. Empty: Log.
 	LogWords string `json:"logWords,omitempty"`
 	// Ranks is set where the process is the first of several, which have logs of their own.

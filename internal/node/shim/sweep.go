@@ -61,6 +61,9 @@ func Sweep(dir string) (Record, error) {
 	if err := killAll(mine); err != nil {
 		return Record{}, fmt.Errorf("sweep %s: %w", dir, err)
 	}
+	if err := uncontain(dir); err != nil {
+		return Record{}, fmt.Errorf("sweep %s: %w", dir, err)
+	}
 	_ = group.Remove()
 	uids.Release(s.Users, s.UID, abs)
 

@@ -222,6 +222,9 @@ func (a *attempt) admit(w *Visitor) (pid int, err error) {
 	attr := a.attr(fds[:])
 	attr.Env = append(over(a.spec.Env, v.Env), marker+"="+a.dir)
 	attr.Sys.Setctty = v.Terminal // descriptor 0, being Ctty's zero
+	if a.spec.Contained {         // it goes in by our program, which hands its files on
+		v.Argv, attr.Sys.Setctty = []string{self, "contain", "enter", a.dir, v.ID}, false
+	}
 	a.visitors.mu.Lock()
 	defer a.visitors.mu.Unlock()
 	if err := a.thread.do(func() error { pid, err = a.spawn(v.Argv, attr); return err }); err != nil {

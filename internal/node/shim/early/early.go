@@ -12,6 +12,7 @@ package early
 import (
 	"os"
 
+	"github.com/ebb-compute/ebb/internal/node/inside"
 	"github.com/ebb-compute/ebb/internal/node/launch/rank"
 	"github.com/ebb-compute/ebb/internal/node/shim"
 )
@@ -25,5 +26,7 @@ func init() {
 		os.Exit(shim.Main(os.Args[2:]))
 	case "rank":
 		os.Exit(rank.Main())
+	case "inside":
+		os.Exit(inside.Main())
 	}
 }
