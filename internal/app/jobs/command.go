@@ -3,6 +3,7 @@ package jobs
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"regexp"
 	"strconv"
 	"strings"
@@ -35,11 +36,16 @@ type properties struct {
 		ParameterServerCount    *int
 	}
 	Limits    *struct{ Timeout string }
-	Resources *struct{ InstanceCount *int }
-	Inputs    map[string]*jobInput
-	Outputs   map[string]*jobOutput
-	Services  map[string]*struct{ JobServiceType string }
-	Identity  *struct{ IdentityType string }
+	Resources *struct {
+		InstanceCount  *int
+		ShmSize        string
+		DockerArgs     string
+		DockerArgsList []string
+	}
+	Inputs   map[string]*jobInput
+	Outputs  map[string]*jobOutput
+	Services map[string]*struct{ JobServiceType string }
+	Identity *struct{ IdentityType string }
 }
 
 // NotesProperty is the property in which ARM shows a run's notes, a line each.
@@ -49,6 +55,19 @@ const NotesProperty = "ebb.notes"
 // WaitsProperty says in the same way why a job waits, while it does: SDK v2 shows
 // properties, and no more of what ARM says besides.
 const WaitsProperty = "ebb.waits"
+
+// ImageProperty says in the same way in which image a job runs or ran.
+const ImageProperty = "ebb.image"
+
+// Shown are a job's properties, and that which image it is in.
+func (j *Job) Shown() map[string]string {
+	if j.Status.Image == "" {
+		return j.Properties
+	}
+	out := maps.Clone(j.Properties)
+	put(&out, ImageProperty, j.Status.Image)
+	return out
+}
 
 // FromCommandJob reads the properties of an ARM job. codeId and environmentId are
 // not looked up: the caller replaces [Submission.Code] by the guid of a snapshot,
@@ -66,6 +85,7 @@ func FromCommandJob(raw json.RawMessage) (in Submission, environmentID string, e
 	}
 	delete(p.Properties, NotesProperty)
 	delete(p.Properties, WaitsProperty)
+	delete(p.Properties, ImageProperty)
 	in = Submission{
 		Form: ARM, Definition: raw, Type: "azureml.commandjob", Experiment: p.ExperimentName,
 		DisplayName: p.DisplayName, Description: p.Description, Tags: p.Tags, Properties: p.Properties, Archived: p.IsArchived,
@@ -96,6 +116,9 @@ func FromCommandJob(raw json.RawMessage) (in Submission, environmentID string, e
 		if in.TimeLimit, err = ParseDuration(p.Limits.Timeout); err != nil {
 			return Submission{}, "", err
 		}
+	}
+	if in.Container, err = p.container(); err != nil {
+		return Submission{}, "", err
 	}
 	if err := p.files(&in); err != nil {
 		return Submission{}, "", err

@@ -29,6 +29,7 @@ type definition struct {
 
 // docker is what of an environment says its image.
 type docker struct {
+	dockerSection
 	BaseImage         string
 	BaseDockerfile    string
 	BuildContext      *struct{ LocationType, Location, DockerfilePath string }

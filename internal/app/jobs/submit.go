@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"reflect"
 	"slices"
 	"sort"
 	"strings"
@@ -55,6 +56,7 @@ type Submission struct {
 	Inputs      []queue.Input     `json:",omitempty"`
 	Outputs     []queue.Output    `json:",omitempty"`
 	Environment queue.Environment
+	Container   *queue.Container `json:",omitempty"` // nil: none is wanted
 	Framework   string
 	Priority    int
 	TimeLimit   time.Duration // 0: none
@@ -84,6 +86,9 @@ func (in *Submission) hash() string {
 		known.Key = ""
 		work.Environment.Build = &known
 	}
+	if c := work.Container; c != nil && reflect.DeepEqual(*c, queue.Container{}) {
+		work.Container = nil // follows from the environment
+	}
 	if len(work.Variables) == 0 {
 		work.Variables = nil // what is shown as {} was perhaps not sent at all
 	}
@@ -109,6 +114,9 @@ func (s *Service) Submit(ctx context.Context, p access.Principal, w Workspace, i
 		in.Experiment = "Default"
 	}
 	in.Nodes = max(in.Nodes, 1)
+	if !in.Environment.InImage() {
+		in.Container = nil
+	}
 	if err := armid.CheckJob(in.Name); err != nil {
 		return nil, false, fault.Coded(fault.Invalid, "InvalidPropertyValue", "runId", "%s", sentence(err))
 	}
@@ -274,7 +282,7 @@ func (s *Service) task(w Workspace, b Body, in Submission, now time.Time) (row.D
 		Run: b.Run, Name: b.Name, Workspace: w.ID, Experiment: b.Experiment, ExperimentID: b.ExperimentID,
 		Command: in.Command, Script: in.Script, Arguments: in.Arguments, Variables: in.surroundings(b.Spread), Spread: b.Spread,
 		Environment: in.Environment, Framework: in.Framework, TimeLimit: in.TimeLimit,
-		References: in.Form == ARM, Literals: in.Literals, Inputs: in.Inputs, Outputs: in.Outputs,
+		Container: in.Container, References: in.Form == ARM, Literals: in.Literals, Inputs: in.Inputs, Outputs: in.Outputs,
 	}
 	if in.Code != "" {
 		t.Code = snapshotID(w, in.Code)

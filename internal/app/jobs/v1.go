@@ -27,6 +27,7 @@ type configuration struct {
 	NodeCount             int
 	Priority              *int
 	Environment           json.RawMessage
+	Docker                *dockerSection
 	EnvironmentVariables  map[string]any
 	Data                  map[string]json.RawMessage
 	OutputData            map[string]json.RawMessage
@@ -104,6 +105,13 @@ func (c *configuration) environment(in *Submission) error {
 	if len(c.Environment) > 0 && string(c.Environment) != "null" {
 		var err error
 		if in.Environment, in.Variables, err = ParseEnvironment(c.Environment); err != nil {
+			return err
+		}
+		var d definition
+		if err := json.Unmarshal(c.Environment, &d); err != nil {
+			return err // ParseEnvironment has read it
+		}
+		if in.Container, err = c.container(d); err != nil {
 			return err
 		}
 	}

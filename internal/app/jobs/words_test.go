@@ -35,6 +35,7 @@ func TestRunConfiguration(t *testing.T) {
 		Variables: map[string]string{"EXAMPLE_ENV_VAR": "EXAMPLE_VALUE", "B": "run", "N": "5"},
 		Environment: queue.Environment{Name: "myenv", Python: "3.8.13", Conda: []string{"numpy=1.21"}, Pip: []string{"azureml-defaults", "six"}, Image: "img:1",
 			CondaFile: `{"name":"project_environment","dependencies":["python=3.8.13","conda-forge::numpy=1.21","pip",{"pip":["azureml-defaults","six"]}],"channels":["anaconda"]}`},
+		Container: &queue.Container{},
 	}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %+v\nwant %+v", got, want)

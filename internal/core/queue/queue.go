@@ -96,6 +96,7 @@ type Status struct {
 	Ended    time.Time // zero: not yet
 	Failure  Failure   // zero: none
 	Notes    []string  // sentences: what the nodes of the last attempt do without
+	Image    string    // in whose container it runs or ran last; empty: in none
 }
 
 // Key implements [row.Row].
@@ -211,6 +212,7 @@ type Task struct {
 	Code         string            `json:"code,omitempty"`      // ID of the [row.Snapshot]; empty: none
 	Variables    map[string]string `json:"variables,omitempty"` // the user's environment variables
 	Environment  Environment       `json:"environment"`
+	Container    *Container        `json:"container,omitempty"` // nil: processes of the machine
 	Framework    string            `json:"framework,omitempty"`
 	Spread       gang.Spread       `json:"spread,omitzero"` // how its processes lie on its nodes
 	TimeLimit    time.Duration     `json:"timeLimit,omitempty"`
@@ -260,6 +262,23 @@ type Registry struct {
 	Username string `json:"username,omitempty"`
 	Sealed   []byte `json:"sealed,omitempty"`   // the password, as it is kept
 	Password string `json:"password,omitempty"` // in an order to a node only
+}
+
+// Container is what a user asks of the container around a task's processes, where
+// the task's environment is an image and the node has an engine.
+type Container struct {
+	Shm      int64             `json:"shm,omitempty"` // bytes of shared memory; 0: the default
+	Ulimits  []Ulimit          `json:"ulimits,omitempty"`
+	Tmpfs    map[string]string `json:"tmpfs,omitempty"` // options by folder
+	Hosts    []string          `json:"hosts,omitempty"` // "name:address"
+	Hostname string            `json:"hostname,omitempty"`
+}
+
+// Ulimit is a limit of setrlimit, as "nofile".
+type Ulimit struct {
+	Name string `json:"name"`
+	Soft int64  `json:"soft"`
+	Hard int64  `json:"hard"`
 }
 
 // Before reports whether run a is served before run b: priority, then time of
