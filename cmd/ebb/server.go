@@ -192,6 +192,8 @@ func (s *server) engine() *local.Engine {
 		Networks:        s.conf.Local.InputNetworks,
 		Images:          s.images,
 		EndAttempt:      node.EndAttempt,
+		EndNode:         node.EndNode,
+		Container:       local.Container(s.conf.Container),
 		NvidiaSMI:       s.conf.Local.NvidiaSMI,
 		NoOversubscribe: !s.conf.Local.Oversubscribe,
 		GPURequired:     s.conf.Local.GPU == "required",

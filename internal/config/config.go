@@ -42,6 +42,8 @@ type Config struct {
 	// whose clusters may have more than 100 nodes; those do without communication
 	// between nodes. Default: none.
 	LargeClusters []string `yaml:"large_clusters"`
+	// Container says which jobs run in containers. A word alone is its Use.
+	Container Container `yaml:"container"`
 	// Retention says when "ebb prune" and the daily prune remove what is over.
 	Retention Retention `yaml:"retention"`
 }
@@ -90,6 +92,37 @@ type Registry struct {
 	Token        string `yaml:"token"`         // a bearer token
 }
 
+// Container configures the running of jobs in containers.
+type Container struct {
+	// Use is "auto" (a job whose environment is an image runs in it on a node where
+	// an engine answers), "required" (every job runs in a container, or fails) or
+	// "never" (all are processes of the machine). Default auto.
+	Use string `yaml:"use"`
+	// Engine is the socket of the Docker or Podman to use, as
+	// unix:///run/user/1000/podman/podman.sock. Default: the first of Docker's,
+	// Podman's and the user's own that answers.
+	Engine string `yaml:"engine"`
+	// User is "job" (each job has a user of its own, without privileges) or "image"
+	// (whoever the image says, root as a rule). Default job.
+	User string `yaml:"user"`
+}
+
+// UnmarshalYAML implements yaml.Unmarshaler.
+func (c *Container) UnmarshalYAML(n *yaml.Node) error {
+	if n.Kind == yaml.ScalarNode {
+		return n.Decode(&c.Use)
+	}
+	for i := 0; i+1 < len(n.Content); i += 2 { // n.Decode does not know KnownFields
+		switch key := n.Content[i]; key.Value {
+		case "use", "engine", "user":
+		default:
+			return fmt.Errorf("line %d: there is no key %q in container; there are use, engine and user", key.Line, key.Value)
+		}
+	}
+	type plain Container
+	return n.Decode((*plain)(c))
+}
+
 // Retention bounds what is kept of jobs that are over. Zero: for ever.
 type Retention struct {
 	// Logs is how long the logs of ended jobs stay. Default 0: for ever.
@@ -127,6 +160,7 @@ func Default() Config {
 		Listen:    "127.0.0.1:8443",
 		LogLevel:  "info",
 		Local:     Local{Oversubscribe: true, GPU: "auto", NvidiaSMI: "nvidia-smi"},
+		Container: Container{Use: "auto", User: "job"},
 		Retention: Retention{Environments: Duration(720 * time.Hour), EnvironmentsMaxGiB: 20, Events: Duration(2160 * time.Hour)},
 	}
 }
@@ -173,6 +207,9 @@ func (c *Config) environment() error {
 	if v := os.Getenv("EBB_LOCAL_GPU"); v != "" {
 		c.Local.GPU = v
 	}
+	if v := os.Getenv("EBB_CONTAINER"); v != "" {
+		c.Container.Use = v
+	}
 	if v := os.Getenv("EBB_LOCAL_OVERSUBSCRIBE"); v != "" {
 		on, err := strconv.ParseBool(v)
 		if err != nil {
@@ -203,6 +240,9 @@ func (c Config) Validate() error {
 	case "auto", "required":
 	default:
 		return fmt.Errorf("local.gpu: %q; it is auto or required", c.Local.GPU)
+	}
+	if err := c.Container.validate(); err != nil {
+		return err
 	}
 	if c.Retention.EnvironmentsMaxGiB < 0 {
 		return fmt.Errorf("retention.environments_max_gib: %g; it is 0 (no bound) or more", c.Retention.EnvironmentsMaxGiB)
@@ -253,6 +293,23 @@ func (i Images) validate() error {
 		case r.Token == "" && (r.Username == "" || r.Password == "" && r.PasswordFile == ""):
 			return fmt.Errorf("images.registries.%s: give username and password (or password_file), or a token", host)
 		}
+	}
+	return nil
+}
+
+func (c Container) validate() error {
+	switch c.Use {
+	case "auto", "required", "never":
+	default:
+		return fmt.Errorf("container.use: %q; it is auto, required or never", c.Use)
+	}
+	switch c.User {
+	case "job", "image":
+	default:
+		return fmt.Errorf("container.user: %q; it is job or image", c.User)
+	}
+	if e := strings.TrimPrefix(c.Engine, "unix://"); c.Engine != "" && !filepath.IsAbs(e) {
+		return fmt.Errorf("container.engine: %q is not a socket such as unix:///var/run/docker.sock; engines elsewhere are not used", c.Engine)
 	}
 	return nil
 }

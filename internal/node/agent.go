@@ -77,6 +77,9 @@ func serve(ctx context.Context, dir string, log *slog.Logger) error {
 	}
 	run, err := runner.New(runner.Config{
 		Cache: cfg.Cache, Hide: []string{filepath.Dir(cfg.Server)}, Read: cfg.Readable, CA: ca, GPUs: cfg.GPUs,
+		Containers: runner.Containers{
+			Use: cfg.Container.Use, Engine: cfg.Container.Engine, User: cfg.Container.User, Images: cfg.Images, Installation: cfg.Installation, Server: cfg.Server, Node: dir,
+		},
 	})
 	if err != nil {
 		return fmt.Errorf("look at the machine: %w", err)
@@ -94,6 +97,7 @@ func serve(ctx context.Context, dir string, log *slog.Logger) error {
 // preparer is node/runner as the agent uses it.
 type preparer interface {
 	Isolation() string
+	ContainerEngine() string // empty: none
 	Warnings() []string
 	Hurry() // an attempt comes
 	Prepare(ctx context.Context, dir string, o nodeproto.Order, log io.Writer) (shim.Spec, error)

@@ -23,10 +23,18 @@ type Config struct {
 	Networks     []string       `json:"networks,omitempty"` // private ones that inputs by https:// may come from, as "10.0.0.0/8"
 	Images       image.Settings `json:"images,omitzero"`    // where images come from
 	Size         fleet.Size     `json:"size"`
+	Container    Container      `json:"container,omitzero"`
 	LowPriority  bool           `json:"lowPriority,omitempty"`
 	Address      string         `json:"address,omitempty"`  // IPv4, this node's alone, where others reach its jobs
 	GPUs         []string       `json:"gpus,omitempty"`     // UUIDs of those that are this node's alone
 	Warnings     []string       `json:"warnings,omitempty"` // said once to the server
+}
+
+// Container is how jobs run in containers here, as the configuration has it.
+type Container struct {
+	Use    string `json:"use,omitempty"`    // auto, required; never, or empty: they do not
+	Engine string `json:"engine,omitempty"` // socket; empty: whichever answers
+	User   string `json:"user,omitempty"`   // image; job, or empty: users of their own
 }
 
 // Server is DATA/server.json, written by the server at each start and read at

@@ -4,11 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"path/filepath"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/ebb-compute/ebb/internal/core/queue"
+	"github.com/ebb-compute/ebb/internal/node/container"
+	"github.com/ebb-compute/ebb/internal/node/runner"
 	"github.com/ebb-compute/ebb/internal/node/shim"
 )
 
@@ -22,6 +26,24 @@ const shimPatience = 5 * time.Second
 func EndAttempt(ctx context.Context, dir string) error {
 	_, err := endAttempt(ctx, shims{}, dir, queue.ByNodeLoss)
 	return err
+}
+
+// EndNode removes what containers of the node's attempts shared, if there were any
+// and nobody else needs it. Engines call it when they remove a node.
+func EndNode(ctx context.Context, dir string) error {
+	var used container.Engine
+	if err := readJSON(filepath.Join(dir, runner.EngineFile), &used); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	} else if err != nil {
+		return err
+	}
+	cfg, err := readConfig(dir)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, shimPatience)
+	defer cancel()
+	return container.Tidy(ctx, used.Socket, cfg.Cache, cfg.Installation)
 }
 
 func endAttempt(ctx context.Context, h holder, dir string, cause queue.Cause) (shim.Record, error) {

@@ -373,8 +373,9 @@ type prepared struct {
 	words string        // of the build log
 }
 
-func (p *prepared) Isolation() string  { return "none" }
-func (p *prepared) Warnings() []string { return nil }
+func (p *prepared) Isolation() string       { return "none" }
+func (p *prepared) ContainerEngine() string { return "" }
+func (p *prepared) Warnings() []string      { return nil }
 
 func (p *prepared) Hurry() {}
 func (p *prepared) Prepare(ctx context.Context, _ string, _ nodeproto.Order, log io.Writer) (shim.Spec, error) {

@@ -128,7 +128,7 @@ func (l *link) hello() nodeproto.Hello {
 	a := l.agent
 	h := nodeproto.Hello{
 		Version: nodeproto.Version, Node: a.Config.Node, Installation: a.Config.Installation, Software: software(),
-		Boot: bootID(), Process: l.process, Isolation: a.preparer.Isolation(), Address: a.Config.Address, Report: a.report(),
+		Boot: bootID(), Process: l.process, Isolation: a.preparer.Isolation(), Engine: a.preparer.ContainerEngine(), Address: a.Config.Address, Report: a.report(),
 	}
 	h.Warnings = append(append(h.Warnings, a.Config.Warnings...), a.preparer.Warnings()...)
 	return h

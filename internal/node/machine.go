@@ -61,6 +61,7 @@ type attempt struct {
 	stop    queue.Cause
 	grace   time.Duration
 	detail  string
+	image   string
 	why     string // of the loss, while sweeping
 	started time.Time
 	exit    *queue.Exit
@@ -93,6 +94,7 @@ type (
 	Prepared struct {
 		Attempt string
 		Exit    *queue.Exit
+		Image   string // of its container; empty: it has none
 	}
 	// Began: the attempt's first process runs, since At.
 	Began struct {
@@ -228,7 +230,10 @@ func (m *Machine) Step(now time.Time, e Event) []Effect {
 	case Noted:
 		return m.at(e.Attempt, []stage{preparing}, func(a *attempt) []Effect { a.detail = e.Detail; return nil })
 	case Prepared:
-		return m.at(e.Attempt, []stage{preparing}, func(a *attempt) []Effect { return m.prepared(now, a, e.Exit) })
+		return m.at(e.Attempt, []stage{preparing}, func(a *attempt) []Effect {
+			a.image = e.Image
+			return m.prepared(now, a, e.Exit)
+		})
 	case Began:
 		return m.at(e.Attempt, []stage{starting, running}, func(a *attempt) []Effect {
 			a.stage, a.started = running, e.At

@@ -11,7 +11,7 @@ import (
 func (m *Machine) Report(now time.Time) nodeproto.Report {
 	r := nodeproto.Report{Term: m.memory.Term, Revision: m.memory.Revision, Empty: m.told && m.drain && len(m.attempts) == 0}
 	for _, a := range m.sorted() {
-		p := nodeproto.Progress{Attempt: a.id, Fence: a.fence, Phase: a.stage.phase(), Detail: a.detail}
+		p := nodeproto.Progress{Attempt: a.id, Fence: a.fence, Phase: a.stage.phase(), Detail: a.detail, Image: a.image}
 		if a.exit != nil {
 			exit := *a.exit
 			p.Exit = &exit

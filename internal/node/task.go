@@ -92,7 +92,7 @@ func (t *task) prepare(ctx, inner context.Context) {
 	t.ship(ctx)
 	err := t.make(ctx, inner)
 	if err == nil {
-		t.send(ctx, Prepared{Attempt: t.id})
+		t.send(ctx, Prepared{Attempt: t.id, Image: t.spec.Image})
 		return
 	}
 	exit := queue.Exit{Cause: queue.ByNodeLoss, Message: fmt.Sprintf("The node could not prepare the job: %v.", err), Ended: time.Now().UTC()}
@@ -114,7 +114,7 @@ func (t *task) prepare(ctx, inner context.Context) {
 	if inner.Err() == nil {
 		t.agent.Log.Warn("preparation failed", "attempt", t.id, "err", err)
 	}
-	t.send(ctx, Prepared{t.id, &exit})
+	t.send(ctx, Prepared{Attempt: t.id, Exit: &exit})
 }
 
 func (t *task) make(life, ctx context.Context) error {

@@ -55,6 +55,7 @@ type Hello struct {
 	Software     string   `json:"software"`          // version of the binary
 	Boot         string   `json:"boot"`              // kernel boot id
 	Process      string   `json:"process"`           // random, new with each start of the agent
+	Engine       string   `json:"engine,omitempty"`  // of containers, as "Docker 28.2.2"; empty: jobs are processes
 	Isolation    string   `json:"isolation"`         // "user+landlock", "landlock", "none"
 	Address      string   `json:"address,omitempty"` // IPv4, where the other nodes of a job reach this one
 	Warnings     []string `json:"warnings,omitempty"`
@@ -144,6 +145,7 @@ type Progress struct {
 	Attempt string      `json:"attempt"`
 	Fence   int64       `json:"fence"`
 	Phase   queue.Phase `json:"phase"`            // ended: process dead, logs and outputs delivered
+	Image   string      `json:"image,omitempty"`  // in which it runs, from prepared on; empty: in none
 	Detail  string      `json:"detail,omitempty"` // one sentence, as "installing 12 packages"
 	Exit    *queue.Exit `json:"exit,omitempty"`   // from finalizing on
 	// Started is when the first process started, on the node's clock turned

@@ -49,6 +49,11 @@ type Engine struct {
 	// Images are the settings by which nodes get images, in their own words: this
 	// room passes them on; default: none.
 	Images json.RawMessage
+	// Container says how jobs on the nodes run in containers; default: never.
+	Container Container
+	// EndNode is told, with a removed node's folder, that nothing runs there any more;
+	// it gives back what the machine lent for more than one attempt. Default: nothing.
+	EndNode func(ctx context.Context, dir string) error
 	// EndAttempt makes whatever runs in an attempt's folder go and returns when
 	// that is proved: node/shim's, which this room may not import. Required.
 	EndAttempt func(ctx context.Context, dir string) error
@@ -68,6 +73,13 @@ type Engine struct {
 	asked time.Time // when gpus was read; zero: never
 }
 
+// Container is what agents are told of containers; see config.Container.
+type Container struct {
+	Use    string `json:"use,omitempty"`
+	Engine string `json:"engine,omitempty"`
+	User   string `json:"user,omitempty"`
+}
+
 // record is node.json: what node.Config reads, and what only the engine does.
 type record struct {
 	Node         string          `json:"node"`
@@ -81,6 +93,7 @@ type record struct {
 	Networks     []string        `json:"networks,omitempty"`
 	Images       json.RawMessage `json:"images,omitempty"`
 	Size         fleet.Size      `json:"size"`
+	Container    Container       `json:"container,omitzero"`
 	LowPriority  bool            `json:"lowPriority,omitempty"`
 	Address      string          `json:"address"` // no other node's that is there
 	GPUs         []string        `json:"gpus,omitempty"`
@@ -157,7 +170,7 @@ func (e *Engine) makeFolder(ctx context.Context, spec engine.Spec) error {
 	}
 	r := record{
 		Node: spec.Node, Cluster: spec.Cluster, Installation: spec.Installation, Epoch: spec.Epoch, Token: spec.Token,
-		Server: e.Server, Cache: e.Cache, Readable: e.Readable, Networks: e.Networks, Images: e.Images, Size: spec.Size, LowPriority: spec.LowPriority,
+		Server: e.Server, Cache: e.Cache, Readable: e.Readable, Networks: e.Networks, Images: e.Images, Size: spec.Size, LowPriority: spec.LowPriority, Container: e.Container,
 		Boot: bootID(), Launched: sinceBoot(),
 	}
 	if err := e.room(ctx, spec, &r); err != nil {

@@ -131,6 +131,11 @@ func (e *Engine) remove(ctx context.Context, id string) error {
 	if err := e.endAttempts(ctx, filepath.Join(dir, "attempts")); err != nil {
 		return err
 	}
+	if e.EndNode != nil {
+		if err := e.EndNode(ctx, dir); err != nil {
+			e.log().WarnContext(ctx, "not all of a node given back", "node", id, "err", err)
+		}
+	}
 	if err := removeTree(gone); err != nil {
 		return err
 	}

@@ -79,7 +79,7 @@ func (r *Runner) show(l *layout, host, name string, readOnly bool) string {
 	if !readOnly {
 		l.own = append(l.own, host)
 	}
-	if r.users {
+	if l.base != "" {
 		at := filepath.Join(l.base, "cap/data-capability/wd", name)
 		l.world.Binds = append(l.world.Binds, sandbox.Bind{From: host, To: at, ReadOnly: readOnly})
 		return at

@@ -13,12 +13,14 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/ebb-compute/ebb/internal/core/queue"
 	"github.com/ebb-compute/ebb/internal/fault"
 	"github.com/ebb-compute/ebb/internal/node/cache"
+	"github.com/ebb-compute/ebb/internal/node/container"
 	"github.com/ebb-compute/ebb/internal/node/runner/pyenv"
 	"github.com/ebb-compute/ebb/internal/node/shim"
 	"github.com/ebb-compute/ebb/internal/node/shim/cgroup"
@@ -42,6 +44,8 @@ type Config struct {
 	CA        string            // bundle that jobs trust, a file of the host; empty: their own
 	Variables map[string]string // base variables of every job, below the user's; as HTTPS_PROXY
 	GPUs      []string          // devices of this node, for CUDA_VISIBLE_DEVICES; nil: none visible
+	// Containers says which jobs run in containers; default none.
+	Containers Containers
 
 	// Less than the machine allows, for tests; default all of it.
 	NoUsers, NoLandlock, NoLimits bool
@@ -58,6 +62,7 @@ type Runner struct {
 	warnings []string
 	finder   *pyenv.Finder
 	builder  *pyenv.Builder
+	engine   atomic.Pointer[container.Engine] // nil: none has answered yet
 }
 
 // New looks at what this machine allows. It changes nothing but making the
@@ -117,6 +122,9 @@ func (r *Runner) probe() {
 	if r.landlock > 0 && r.landlock < 6 && !r.users {
 		say("The kernel's Landlock (ABI %d) is too old to keep jobs from signalling each other.", r.landlock)
 	}
+	if w := r.lookForEngine(); w != "" {
+		say("%s", w)
+	}
 	if !r.cfg.NoLimits {
 		groups, err := cgroup.Detect()
 		if err != nil {
@@ -159,6 +167,13 @@ func (r *Runner) Prepare(ctx context.Context, dir string, o nodeproto.Order, log
 	dir, err := filepath.Abs(dir)
 	if err != nil {
 		return shim.Spec{}, fmt.Errorf("find attempt folder: %w", err)
+	}
+	engine, err := r.engineFor(ctx, o)
+	if err != nil {
+		return shim.Spec{}, err
+	}
+	if engine != nil {
+		return r.contain(ctx, dir, o, *engine, log)
 	}
 	py, env, err := r.python(ctx, dir, o, log)
 	if err != nil {
