@@ -103,6 +103,7 @@ type Node struct {
 	RunID     string `json:"runId"`     // the job it runs; may be empty
 
 	Warnings []string `json:"warnings"` // sentences on what jobs do without there
+	Engine   string   `json:"engine"`   // of containers, as "Docker 28.2.2"; empty: jobs are processes there
 }
 
 // Computes are the calls about compute clusters.

@@ -159,6 +159,9 @@ func nodeShape(n client.Node) object {
 	if n.Port != 0 {
 		o[4].Value = n.Port
 	}
+	if n.Engine != "" {
+		o = append(o, field{"engine", n.Engine})
+	}
 	if len(n.Warnings) > 0 {
 		o = append(o, field{"warnings", n.Warnings})
 	}
@@ -173,7 +176,7 @@ func orNil(s string) any {
 }
 
 var nodeColumns = []column{
-	col("NODE", "node_id"), col("STATE", "node_state"), col("ADDRESS", "private_ip_address"), col("PORT", "port"), col("JOB", "run_id"),
+	col("NODE", "node_id"), col("STATE", "node_state"), col("ADDRESS", "private_ip_address"), col("PORT", "port"), col("JOB", "run_id"), col("CONTAINERS", "engine"),
 }
 
 // jobShape is a job as az ml prints it, with why it waits or failed.

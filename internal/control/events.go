@@ -85,7 +85,7 @@ func (m *Machine) Connected(now time.Time, id int64, h nodeproto.Hello) {
 	if w.session != nil {
 		m.close(w.session, "the agent has a newer connection")
 	}
-	s := &session{id: id, node: h.Node, warnings: warnings(h), address: address(h), report: h.Report, at: now}
+	s := &session{id: id, node: h.Node, warnings: warnings(h), address: address(h), engine: clean(h.Engine), report: h.Report, at: now}
 	m.sessions[id] = s
 	w.heard, w.silent = now, ""
 	m.speaks(h.Node, s)
@@ -285,9 +285,9 @@ func Desired(v *pool.View, n fleet.Node, term, epoch int64) nodeproto.Desired {
 // was delivered before the restore that began the epoch is not: the agent sends it
 // again when it hears of that.
 func reported(s *session, now time.Time, epoch int64) pool.Event {
-	r := pool.Report{Revision: s.report.Revision, Empty: s.report.Empty, Warnings: s.warnings, Address: s.address}
+	r := pool.Report{Revision: s.report.Revision, Empty: s.report.Empty, Warnings: s.warnings, Address: s.address, Engine: s.engine}
 	for _, p := range s.report.Attempts {
-		x := pool.Progress{Attempt: p.Attempt, Fence: p.Fence, Phase: p.Phase, Detail: p.Detail, Age: p.StartedAgo}
+		x := pool.Progress{Attempt: p.Attempt, Fence: p.Fence, Phase: p.Phase, Detail: p.Detail, Image: clean(p.Image), Age: p.StartedAgo}
 		if x.Age > 0 || p.Phase == queue.InRunning {
 			x.Age += now.Sub(s.at)
 		}
@@ -322,15 +322,20 @@ func address(h nodeproto.Hello) string {
 func warnings(h nodeproto.Hello) []string {
 	var out []string
 	for _, w := range append(slices.Clip(isolation(h)), h.Warnings...) {
-		w = strings.Join(strings.Fields(strings.ToValidUTF8(w, "?")), " ")
-		if len(w) > maxWarning {
-			w = strings.ToValidUTF8(w[:maxWarning-len("…")], "") + "…"
-		}
-		if w != "" && len(out) < maxWarnings && !slices.Contains(out, w) {
+		if w = clean(w); w != "" && len(out) < maxWarnings && !slices.Contains(out, w) {
 			out = append(out, w)
 		}
 	}
 	return out
+}
+
+// clean is a text of an agent's, on one line and not without end.
+func clean(w string) string {
+	w = strings.Join(strings.Fields(strings.ToValidUTF8(w, "?")), " ")
+	if len(w) > maxWarning {
+		w = strings.ToValidUTF8(w[:maxWarning-len("…")], "") + "…"
+	}
+	return w
 }
 
 // isolation is a sentence on it, unless it is whole, or the agent's own say it.

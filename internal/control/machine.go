@@ -107,6 +107,7 @@ type session struct {
 
 	warnings []string // of its hello
 	address  string   // of its hello
+	engine   string   // the same
 }
 
 // watch is what this machine saw of one node.

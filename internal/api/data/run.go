@@ -23,7 +23,7 @@ func (r *request) runDTO(j *jobs.Job) object {
 		"createdUtc": stamp(j.Created), "lastModifiedUtc": stamp(j.Modified), "startTimeUtc": stamp(j.Status.Started), "endTimeUtc": stamp(j.Status.Ended),
 		"status": j.State(), "name": nullable(j.Label), "displayName": j.DisplayName, "description": nullable(j.Description),
 		"dataContainerId": j.Container(), "hidden": j.Archived, "runType": nullable(j.Type), "runTypeV2": raw(j.TypeV2),
-		"properties": none(j.Properties), "tags": none(j.Tags), "scriptName": nullable(j.Script), "target": nullable(j.Target),
+		"properties": none(j.Shown()), "tags": none(j.Tags), "scriptName": nullable(j.Script), "target": nullable(j.Target),
 		"runDefinition": raw(j.Definition), "heartbeatEnabled": false,
 		"createdBy": userDTO(j.Creator), "lastModifiedBy": userDTO(j.Modifier), "userId": j.Creator.ID,
 		"computeRequest": object{"nodeCount": j.Nodes}, "error": failure(j), "warnings": warnings(j), "queueingInfo": queueing(j),
@@ -108,7 +108,7 @@ func (h *server) details(r *request) (*jobs.Job, object, error) {
 	}
 	return j, object{
 		"runId": j.Name, "target": nullable(j.Target), "status": j.State(), "startTimeUtc": stamp(j.Status.Started), "endTimeUtc": stamp(j.Status.Ended),
-		"properties": none(j.Properties), "inputDatasets": []any{}, "outputDatasets": []any{}, "services": object{},
+		"properties": none(j.Shown()), "inputDatasets": []any{}, "outputDatasets": []any{}, "services": object{},
 		"runDefinition": raw(j.Definition), "logFiles": files, "error": failure(j), "warnings": warnings(j),
 		"submittedBy": j.Creator.Name,
 	}, nil

@@ -184,6 +184,7 @@ type nodeBody struct {
 	Run            *string `json:"runId"`
 
 	Warnings []string `json:"warnings,omitempty"` // Ebb's own: what jobs do without there
+	Engine   string   `json:"engine,omitempty"`   // Ebb's own: whose containers jobs run in there
 }
 
 func (h computeRoutes) nodes(_ http.ResponseWriter, r *http.Request) (int, any, error) {
@@ -193,7 +194,7 @@ func (h computeRoutes) nodes(_ http.ResponseWriter, r *http.Request) (int, any, 
 	}
 	list := []nodeBody{}
 	for _, n := range nodes {
-		b := nodeBody{ID: n.ID, State: n.State, Warnings: n.Warnings}
+		b := nodeBody{ID: n.ID, State: n.State, Warnings: n.Warnings, Engine: n.Engine}
 		if n.Run != "" {
 			b.Run = &n.Run
 		}

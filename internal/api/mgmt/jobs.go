@@ -346,9 +346,9 @@ func withNotes(j *jobs.Job) map[string]string {
 	waits := j.Status.Why != "" && (j.Status.State == queue.NotStarted || j.Status.State == queue.Queued)
 	notes := j.AllNotes()
 	if len(notes) == 0 && !waits {
-		return orEmpty(j.Properties)
+		return orEmpty(j.Shown())
 	}
-	out := maps.Clone(orEmpty(j.Properties))
+	out := maps.Clone(orEmpty(j.Shown()))
 	if len(notes) > 0 {
 		out[jobs.NotesProperty] = strings.Join(notes, "\n")
 	}

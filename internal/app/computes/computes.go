@@ -222,6 +222,7 @@ type Node struct {
 	Run   string // run id as clients know it; empty: none
 
 	Warnings []string // sentences on what jobs do without there
+	Engine   string   // of containers, as "Docker 28.2.2"; empty: jobs are processes there
 }
 
 // Nodes returns one page of a compute's nodes, oldest first, and where the next
@@ -249,7 +250,7 @@ func (s *Service) Nodes(ctx context.Context, p access.Principal, workspace, name
 		if len(nodes) == limit {
 			return nodes, nodes[limit-1].ID, nil
 		}
-		node := Node{ID: n.ID, State: n.State.Azure(), Warnings: n.Warnings}
+		node := Node{ID: n.ID, State: n.State.Azure(), Warnings: n.Warnings, Engine: n.Engine}
 		if a, ok := view.Attempt(n.Attempt); ok {
 			if r, ok := view.Run(a.Run); ok {
 				node.Run = r.Name

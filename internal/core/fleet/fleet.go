@@ -164,6 +164,7 @@ type Node struct {
 	Revision  int64     // of what its agent is asked for; raised with every change of it
 	Why       string    // one sentence on the present state; may be empty
 	Warnings  []string  // sentences of its agent's last hello on what jobs do without here
+	Engine    string    // of containers, as its agent names it; empty: it has none, or uses none
 	Address   string    // IPv4, where the other nodes of a job reach it; empty: its agent said none
 	Created   time.Time
 }

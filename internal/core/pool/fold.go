@@ -40,6 +40,7 @@ type Report struct {
 	Attempts []Progress
 	Warnings []string // what its agent said in its hello
 	Address  string   // the same
+	Engine   string   // the same
 }
 
 // Progress is how far an attempt has come on one node.
@@ -48,6 +49,7 @@ type Progress struct {
 	Fence   int64
 	Phase   queue.Phase
 	Detail  string
+	Image   string
 	Exit    queue.Exit // zero until finalizing
 	Age     time.Duration
 }
@@ -178,8 +180,8 @@ func (t *turn) removed(s *site, i int) {
 }
 
 func (t *turn) reported(s *site, i int, r Report) {
-	if !slices.Equal(s.nodes[i].Warnings, r.Warnings) || s.nodes[i].Address != r.Address {
-		s.nodes[i].Warnings, s.nodes[i].Address = r.Warnings, r.Address
+	if n := &s.nodes[i]; !slices.Equal(n.Warnings, r.Warnings) || n.Address != r.Address || n.Engine != r.Engine {
+		n.Warnings, n.Address, n.Engine = r.Warnings, r.Address, r.Engine
 		t.save(s, i)
 	}
 	t.heard(s, i)
@@ -205,6 +207,10 @@ func (t *turn) progress(s *site, n fleet.Node, p Progress) {
 	}
 	if p.Phase == queue.InPreparing && p.Detail != "" {
 		t.detail(a.Run, p.Detail)
+	}
+	if rs, ok := t.status(a.Run); ok && p.Image != "" && p.Image != rs.Image && !rs.State.Final() {
+		rs.Image = p.Image
+		t.run(rs, rs.State, rs.Why)
 	}
 	if p.Phase.Rank() <= a.Members[m].Phase.Rank() {
 		return
