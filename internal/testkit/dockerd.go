@@ -29,9 +29,21 @@ type Dockerd struct {
 	Dir    string
 }
 
-// StartDockerd starts an engine that lives as long as the test. More arguments go
-// to dockerd.
-func StartDockerd(t testing.TB, args ...string) *Dockerd {
+// StartDockerd starts an engine that lives as long as the test.
+func StartDockerd(t testing.TB) *Dockerd {
+	t.Helper()
+	return startDockerd(t, func(string) error { return nil })
+}
+
+// StartSmallDockerd is StartDockerd for an engine whose disk has so many bytes.
+func StartSmallDockerd(t testing.TB, size int) *Dockerd {
+	t.Helper()
+	return startDockerd(t, func(data string) error {
+		return syscall.Mount("small", data, "tmpfs", 0, fmt.Sprintf("size=%d", size))
+	})
+}
+
+func startDockerd(t testing.TB, prepare func(data string) error) *Dockerd {
 	t.Helper()
 	program, err := exec.LookPath("dockerd")
 	switch {
@@ -54,10 +66,15 @@ func StartDockerd(t testing.TB, args ...string) *Dockerd {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(program, append([]string{
-		"--host", d.Host, "--data-root", filepath.Join(dir, "data"), "--exec-root", filepath.Join(dir, "exec"),
-		"--pidfile", filepath.Join(dir, "pid"), "--bridge", bridge,
-	}, args...)...)
+	data := filepath.Join(dir, "data")
+	if err := os.Mkdir(data, 0o711); err != nil {
+		t.Fatal(err)
+	}
+	if err := prepare(data); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(program, "--host", d.Host, "--data-root", data, "--exec-root", filepath.Join(dir, "exec"),
+		"--pidfile", filepath.Join(dir, "pid"), "--bridge", bridge)
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := cmd.Start(); err != nil {
@@ -234,6 +251,11 @@ func closure(packages []string) ([]string, error) {
 		needs[f[0]] = strings.Split(f[2], ",")
 		for p := range strings.SplitSeq(f[1], ",") {
 			provides[bareName(p)] = f[0]
+		}
+	}
+	for _, p := range packages {
+		if _, ok := needs[p]; !ok {
+			return nil, fmt.Errorf("the package %s is not installed here", p)
 		}
 	}
 	seen := map[string]bool{}

@@ -29,6 +29,9 @@ const maxDockerfile = 1 << 20
 func (s *Store) dockerfile(ctx context.Context, w Want, log io.Writer) (Image, error) {
 	b := *w.Environment.Build
 	text := b.Dockerfile
+	if text != "" && b.URI == "" {
+		w.Context = "" // nothing was put there
+	}
 	if text == "" {
 		var err error
 		if text, err = readDockerfile(w.Context, b.Path); err != nil {

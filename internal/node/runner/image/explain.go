@@ -44,8 +44,9 @@ const lastLines = 6
 
 // ending is what the failed step said last, as a sentence that begins with a space.
 func ending(log string) string {
-	if strings.Contains(log, "no space left on device") {
-		return " The disk of the node's engine is full."
+	full := ""
+	if strings.Contains(strings.ToLower(log), "no space left on device") {
+		full = " The disk of the node's engine is full."
 	}
 	all := numbered.FindAllStringSubmatch(log, -1)
 	failed, why := "", ""
@@ -56,7 +57,7 @@ func ending(log string) string {
 	}
 	if failed == "" {
 		lines := strings.Split(strings.TrimSpace(log), "\n")
-		return " The build said: " + strings.TrimSpace(lines[len(lines)-1])
+		return full + " The build said: " + strings.TrimSpace(lines[len(lines)-1])
 	}
 	var said []string
 	for _, m := range all {
@@ -64,7 +65,7 @@ func ending(log string) string {
 			said = append(said, m[3])
 		}
 	}
-	words := " The build said: " + why
+	words := full + " The build said: " + why
 	if len(said) > 0 {
 		words += "\n" + strings.Join(said[max(0, len(said)-lastLines):], "\n")
 	}

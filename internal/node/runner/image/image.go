@@ -74,8 +74,8 @@ func New(cfg Config) *Store {
 	return &Store{cfg: cfg}
 }
 
-// Want is an environment, and the folder with the files of its build's context;
-// empty: it has none.
+// Want is an environment, and the folder that has the files of its build's context
+// where it has any.
 type Want struct {
 	Environment queue.Environment
 	Context     string

@@ -95,7 +95,12 @@ func (w *world) serve(t *testing.T, wants string) *guard {
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	w := &world{engine: testkit.StartDockerd(t)}
+	return newWorldOn(t, testkit.StartDockerd(t))
+}
+
+func newWorldOn(t *testing.T, engine *testkit.Dockerd) *world {
+	t.Helper()
+	w := &world{engine: engine}
 	var err error
 	if w.api, err = client.New(client.WithHost(w.engine.Host)); err != nil {
 		t.Fatal(err)
@@ -434,7 +439,7 @@ func built(t *testing.T, w *world, base string) {
 }
 
 func inline(text string) image.Want {
-	return image.Want{Environment: queue.Environment{Name: "inline", UserManaged: true, Build: &queue.Build{Dockerfile: text}}}
+	return image.Want{Environment: queue.Environment{Name: "inline", UserManaged: true, Build: &queue.Build{Dockerfile: text}}, Context: "/nobody/made/this"}
 }
 
 func failedBuilds(t *testing.T, w *world, base string) {
@@ -631,4 +636,15 @@ func away(t *testing.T, _ *world, _ string) {
 	if _, err := s.Ensure(t.Context(), of("x:1"), nil); err == nil || fault.KindOf(err) != fault.Internal {
 		t.Errorf("Ensure without an engine: %v, want an error that is no fault", err)
 	}
+}
+
+// An engine whose disk is full ends the job with that word.
+func TestAFullDisk(t *testing.T) {
+	t.Parallel()
+	w := newWorldOn(t, testkit.StartSmallDockerd(t, 80<<20))
+	base := w.push(t, "team/base:1", w.base)
+	s := w.store(t, nil)
+	refused(t, s, of(base), "cannot be had", "the engine's disk is full")
+	little := w.push(t, "team/little:1", imageOf(t, testkit.DebianRoot(t), runtime.GOARCH))
+	refused(t, s, inline("FROM "+little+"\nRUN head -c 64000000 /dev/urandom > /big\n"), "could not be built", "The disk of the node's engine is full")
 }
