@@ -44,6 +44,7 @@ func TestTable(t *testing.T) {
 		{"cold", func() []line { return cold(t, s) }},
 		{"cost", func() []line { return []line{cost(t, s)} }},
 		{"mpi", func() []line { return mpi(t, s) }},
+		{"boxes", func() []line { return boxes(t) }},
 		{"drain2", func() []line { return drain(t, s, 2) }},
 		{"drain64", func() []line { return drain(t, s, 64) }},
 		{"writes", func() []line { return writes(t) }},
