@@ -24,7 +24,7 @@ type Docker struct {
 	Client *client.Client
 }
 
-// StartDocker returns the engine at EBB_TEST_DOCKER, or this machine's, or one that
+// StartDocker returns the engine at EBB_TEST_DOCKER (a Podman's socket too), or this machine's, or one that
 // is started for the tests and ends when the last of them does, in whichever
 // process. Without Docker, or the right to start it, the test is skipped.
 func StartDocker(t testing.TB) *Docker {

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -214,7 +215,7 @@ func TestLimitsOfAContainer(t *testing.T) {
 		code   int
 		words  string // in the message
 	}{
-		"memory is a limit, and its end says so": {
+		"memory is a limit and its end says so": {
 			script: `python3 -c 'x = bytearray(300 << 20)'; echo code $?; exit 9`,
 			set:    func(s *container.Spec) { s.Memory = 64 << 20 },
 			want:   "code 137", code: 9, words: "hit the memory limit of 64 MiB of the size",
@@ -228,10 +229,10 @@ func TestLimitsOfAContainer(t *testing.T) {
 			set:    func(s *container.Spec) { s.Shm = 100 << 20 }, want: "shm 100",
 		},
 		"shared memory is 2 GiB where nobody asks": {script: `df -m /dev/shm | tail -1 | awk '{print "shm", $2}'`, want: "shm 2048"},
-		"a fork bomb ends, and its container with it": {
+		"a fork bomb ends and its container with it": {
 			script: `b() { b | b & }; b; while [ $((i += 1)) -lt 300000 ]; do :; done; exit 4`, set: func(s *container.Spec) { s.PIDs = 64 }, code: 4,
 		},
-		"ulimits, tmpfs, hosts and the host's name are honoured": {
+		"ulimits and tmpfs and hosts and the host's name are honoured": {
 			script: `ulimit -n; grep some.where /etc/hosts; df /scratch | tail -1; hostname`,
 			set: func(s *container.Spec) {
 				s.Ulimits = []container.Ulimit{{Name: "nofile", Soft: 1234, Hard: 1234}}
@@ -269,6 +270,24 @@ func TestLimitsOfAContainer(t *testing.T) {
 	}
 }
 
+func TestImageWithoutAShell(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	file := filepath.Join(t.TempDir(), "bare.tar")
+	if out, err := exec.Command("tar", "-cf", file, "-C", t.TempDir(), ".").CombinedOutput(); err != nil {
+		t.Fatalf("tar: %v: %s", err, out)
+	}
+	w.spec.Image = "ebb-test/bare:1"
+	w.spec.Shown = w.spec.Image
+	w.docker.Import(t, w.spec.Image, file)
+	w.start("echo never")
+	rec := w.wait()
+	if rec.Exit.Cause != queue.BySetup || rec.Exit.Code != 127 || !strings.Contains(rec.Exit.Message, "The image has no /bin/sh") {
+		t.Errorf("exit is %+v, want a setup that says what is missing", rec.Exit)
+	}
+	w.clean()
+}
+
 func TestContainerIsStopped(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
@@ -278,13 +297,13 @@ func TestContainerIsStopped(t *testing.T) {
 		grace  time.Duration
 		want   string
 	}{
-		"by a cancel, of which all are told": {
+		"by a cancel of which all are told": {
 			script: `trap 'echo bye; exit 0' TERM; (trap 'echo child' TERM; echo up; while :; do sleep 0.1; done) & while :; do sleep 0.1; done`,
 			cause:  queue.ByCancel, grace: 20 * time.Second, want: "bye",
 		},
 		"by a cancel that it ignores": {script: `trap "" TERM; echo up; while :; do sleep 1; done`, cause: queue.ByCancel, grace: 100 * time.Millisecond},
 		"by its time limit":           {script: `echo up; sleep 600`, limit: time.Second, cause: queue.ByTimeout},
-		"by a preemption, with a child that went its own way": {
+		"by a preemption with a child that went its own way": {
 			script: `setsid sleep 600 & echo up; sleep 600`, cause: queue.ByPreemption, grace: 20 * time.Second,
 		},
 	} {
