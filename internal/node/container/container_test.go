@@ -230,7 +230,7 @@ func TestLimitsOfAContainer(t *testing.T) {
 		},
 		"shared memory is 2 GiB where nobody asks": {script: `df -m /dev/shm | tail -1 | awk '{print "shm", $2}'`, want: "shm 2048"},
 		"a fork bomb ends and its container with it": {
-			script: `b() { b | b & }; b; while [ $((i += 1)) -lt 300000 ]; do :; done; exit 4`, set: func(s *container.Spec) { s.PIDs = 64 }, code: 4,
+			script: `b() { b | b & }; (b) & while [ $((i += 1)) -lt 300000 ]; do :; done; exit 4`, set: func(s *container.Spec) { s.PIDs = 64 }, code: 4,
 		},
 		"ulimits and tmpfs and hosts and the host's name are honoured": {
 			script: `ulimit -n; grep some.where /etc/hosts; df /scratch | tail -1; hostname`,
@@ -241,6 +241,10 @@ func TestLimitsOfAContainer(t *testing.T) {
 			want: "1234\n10.1.2.3\tsome.where\ntmpfs",
 		},
 		"nobody gains what the job's user has not": {script: `grep -E 'CapEff|NoNewPrivs' /proc/self/status | tr -d '\t '`, want: "CapEff:0000000000000000\nNoNewPrivs:1"},
+		"the image's user is root and may do what images expect": {
+			script: `id -u; touch /root/x && chown 7 /root/x && echo owner $(stat -c %u /root/x)`,
+			set:    func(s *container.Spec) { s.User = "" }, want: "owner 7",
+		},
 		"no shell": {
 			set:  func(s *container.Spec) { s.Argv = []string{"/bin/nosuch", "-c", "true"} },
 			code: 127, words: "/bin/nosuch cannot be started: there is no such file in the image.",

@@ -130,7 +130,7 @@ func (h *holder) watch(ctx context.Context, stop context.CancelFunc, started <-c
 	for {
 		select {
 		case err := <-started:
-			if h.term && h.end.Began.IsZero() {
+			if h.term && h.host.process() == 0 {
 				h.code = 128 + int(unix.SIGTERM)
 				return nil
 			}
@@ -144,6 +144,7 @@ func (h *holder) watch(ctx context.Context, stop context.CancelFunc, started <-c
 			switch {
 			case !h.end.Began.IsZero():
 				h.host.tell(inside.Word{End: true})
+			case h.host.process() != 0: // the job may run: heard tells of this when it does
 			case started != nil:
 				stop() // what is being made is removed
 			default:
@@ -170,6 +171,9 @@ func (h *holder) heard(w inside.Word) (last bool) {
 		pid := h.host.process()
 		_ = h.keep(false, func(k *kept) { k.Process, k.Since = pid, started(pid) })
 		_, _ = unix.Write(shim.BeganFD, []byte{1})
+		if h.term {
+			h.host.tell(inside.Word{End: true})
+		}
 	case w.Failed != "":
 		h.code, h.end.Setup, h.end.Code, h.end.Failure = w.Code, true, w.Code, w.Failed
 		return true
