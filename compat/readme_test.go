@@ -15,7 +15,8 @@ import (
 	"github.com/ebb-compute/ebb/internal/testkit"
 )
 
-// trainOnAzure is what README.md calls train_on_azure.py: anybody's script.
+// trainOnAzure stands where README.md names demo/demo.py "or yours": anybody's
+// script. The demo itself, which installs packages, is make demo's.
 const trainOnAzure = `
 from azureml.core import Environment, Experiment, ScriptRunConfig, Workspace
 from azureml.core.compute import AmlCompute, ComputeTarget
@@ -93,7 +94,7 @@ func newReader(t *testing.T) *reader {
 	}
 	r := &reader{t: t, dir: dir, out: &output{}}
 	t.Cleanup(r.cleanup)
-	for _, d := range []string{"home", "bin"} {
+	for _, d := range []string{"home", "bin", "demo"} {
 		if err := os.Mkdir(filepath.Join(dir, d), 0o755); err != nil {
 			t.Fatal(err)
 		}
@@ -101,7 +102,7 @@ func newReader(t *testing.T) *reader {
 	if err := os.Symlink(testkit.Binary(t), filepath.Join(dir, "bin", "ebb")); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(filepath.Join(dir, "train_on_azure.py"), []byte(trainOnAzure), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, "demo", "demo.py"), []byte(trainOnAzure), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	r.env = append(os.Environ(), "HOME="+filepath.Join(dir, "home"), "EBB_DATA="+filepath.Join(dir, "data"), "EBB_CLIENT=", "EBB_LISTEN=127.0.0.1:0")
@@ -130,6 +131,7 @@ func (r *reader) line(line string) {
 			r.t.Errorf("%s: %v\n%s", command, err, r.out.String())
 		}
 	default: // the user's python is one that has the SDK
+		command = strings.ReplaceAll(command, `"$(scripts/setup sdk-v1)"`, python(r.t)) // it prints that path
 		r.run("PATH=" + filepath.Dir(python(r.t)) + ":$PATH; " + command)
 	}
 }
