@@ -96,7 +96,7 @@ func startDockerd(t testing.TB, prepare func(data string) error) *Dockerd {
 		}
 		_ = log.Close()
 		_ = exec.Command("ip", "link", "delete", bridge).Run()
-		unmountBelow(dir)
+		UnmountBelow(dir)
 		_ = os.RemoveAll(dir)
 	})
 	Until(t, 60*time.Second, "the engine's socket", func() bool {
@@ -149,8 +149,8 @@ func taken(network string) bool {
 	})
 }
 
-// unmountBelow takes away what a killed engine has left mounted.
-func unmountBelow(dir string) {
+// UnmountBelow takes away what a killed engine has left mounted in its folder.
+func UnmountBelow(dir string) {
 	text, _ := os.ReadFile("/proc/self/mountinfo")
 	var at []string
 	for line := range strings.SplitSeq(string(text), "\n") {

@@ -165,7 +165,7 @@ func (r *Runner) image(ctx context.Context, dir string, o nodeproto.Order, e con
 	}
 	defer c.Close()
 	store := image.New(image.Config{
-		Settings: r.cfg.Containers.Images, Engine: c, Host: "unix://" + e.Socket, Folder: filepath.Join(r.cfg.Cache, "images"),
+		Settings: r.cfg.Containers.Images, Engine: c, Host: "unix://" + e.Socket, Podman: e.Kind == "Podman", Folder: filepath.Join(r.cfg.Cache, "images"),
 	})
 	return store.Ensure(ctx, image.Want{Environment: o.Task.Environment, Context: ContextFolder(dir)}, log)
 }

@@ -211,8 +211,7 @@ func (s *Store) program(ctx context.Context, dir string) (program, error) {
 	var why []string
 	for _, path := range s.programs() {
 		p := program{path: path, env: env}
-		if strings.HasPrefix(filepath.Base(path), "podman") {
-			p.podman = true
+		if p.podman = s.cfg.Podman; p.podman {
 			p.args = []string{"--remote", "--url", s.cfg.Host, "build"}
 			return p, nil
 		}
@@ -224,28 +223,30 @@ func (s *Store) program(ctx context.Context, dir string) (program, error) {
 		return p, nil
 	}
 	if len(why) == 0 {
-		why = []string{"there is neither docker nor podman on PATH"}
+		why = []string{"there is no docker program on PATH"}
+	}
+	if s.cfg.Podman {
+		return program{}, broken("This node cannot build images: its engine is Podman, and there is no podman program on PATH.")
 	}
 	return program{}, broken("This node cannot build images: %s. Builds need the docker program with BuildKit: on Debian and Ubuntu apt install docker.io, or Docker's docker-ce-cli with docker-buildx-plugin. Environments that are images can be used without.", strings.Join(why, "; "))
 }
 
-// programs are those that may be able to build, the engine's own first.
+// programs are those that may be able to build.
 func (s *Store) programs() []string {
 	if s.cfg.Programs != nil {
 		return s.cfg.Programs
 	}
-	var docker, podman []string
+	name := "docker"
+	if s.cfg.Podman {
+		name = "podman"
+	}
+	var out []string
 	for _, dir := range filepath.SplitList(os.Getenv("PATH")) {
-		for name, list := range map[string]*[]string{"docker": &docker, "podman": &podman} {
-			if fi, err := os.Stat(filepath.Join(dir, name)); err == nil && fi.Mode().IsRegular() && fi.Mode()&0o111 != 0 {
-				*list = append(*list, filepath.Join(dir, name))
-			}
+		if fi, err := os.Stat(filepath.Join(dir, name)); err == nil && fi.Mode().IsRegular() && fi.Mode()&0o111 != 0 {
+			out = append(out, filepath.Join(dir, name))
 		}
 	}
-	if strings.Contains(s.cfg.Host, "podman") {
-		return append(podman, docker...)
-	}
-	return append(docker, podman...)
+	return out
 }
 
 // lastBuiltIn is the last version of the docker program that has BuildKit in it;

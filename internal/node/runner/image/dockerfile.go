@@ -29,7 +29,7 @@ const maxDockerfile = 1 << 20
 func (s *Store) dockerfile(ctx context.Context, w Want, log io.Writer) (Image, error) {
 	b := *w.Environment.Build
 	text := b.Dockerfile
-	if text != "" && b.URI == "" {
+	if b.URI == "" {
 		w.Context = "" // nothing was put there
 	}
 	if text == "" {

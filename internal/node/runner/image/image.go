@@ -54,6 +54,7 @@ type Config struct {
 	Settings
 	Engine    Engine
 	Host      string        // where the engine listens, as "unix:///run/docker.sock": for programs that build
+	Podman    bool          // it is Podman, for which podman builds
 	Folder    string        // DATA/cache/images, shared by the nodes of the machine
 	Programs  []string      // that may build; default: each docker and podman that is on PATH
 	Root      string        // of the files that say how this machine's pip and apt are set up; default /

@@ -100,6 +100,14 @@ func newWorld(t *testing.T) *world {
 
 func newWorldOn(t *testing.T, engine *testkit.Dockerd) *world {
 	t.Helper()
+	w := newRegistry(t, engine)
+	w.base = imageOf(t, testkit.DebianRoot(t, "python3", "python3-venv", "python3-pip"), runtime.GOARCH)
+	return w
+}
+
+// newRegistry is a world without a base image.
+func newRegistry(t *testing.T, engine *testkit.Dockerd) *world {
+	t.Helper()
 	w := &world{engine: engine}
 	var err error
 	if w.api, err = client.New(client.WithHost(w.engine.Host)); err != nil {
@@ -109,8 +117,6 @@ func newWorldOn(t *testing.T, engine *testkit.Dockerd) *world {
 	w.registry = registry.New(registry.Logger(log.New(io.Discard, "", 0)))
 	w.guard = w.serve(t, "")
 	w.host = w.guard.host
-	root := testkit.DebianRoot(t, "python3", "python3-venv", "python3-pip")
-	w.base = imageOf(t, root, runtime.GOARCH)
 	return w
 }
 
@@ -456,8 +462,8 @@ func failedBuilds(t *testing.T, w *world, base string) {
 	} {
 		refused(t, s, inline(text), words...)
 	}
-	refused(t, s, image.Want{Environment: queue.Environment{Build: &queue.Build{Path: "../Dockerfile"}}, Context: t.TempDir()}, "outside of the context")
-	refused(t, s, image.Want{Environment: queue.Environment{Build: &queue.Build{Path: "docker/Dockerfile"}}, Context: t.TempDir()}, "is not there")
+	refused(t, s, image.Want{Environment: queue.Environment{Build: &queue.Build{Path: "../Dockerfile", URI: "https://h/c/"}}, Context: t.TempDir()}, "outside of the context")
+	refused(t, s, image.Want{Environment: queue.Environment{Build: &queue.Build{Path: "docker/Dockerfile", URI: "https://h/c/"}}, Context: t.TempDir()}, "is not there")
 }
 
 func packages(base string, pip ...string) image.Want {
@@ -492,6 +498,11 @@ func wrongPackage(t *testing.T, w *world, base string) {
 // nothingLeft looks into every layer and the history of what was built on a
 // machine whose pip and apt have mirrors with passwords.
 func nothingLeft(t *testing.T, w *world, base string) {
+	w.leavesNothing(t, base, func(*image.Config) {})
+}
+
+func (w *world) leavesNothing(t *testing.T, base string, change func(*image.Config)) {
+	t.Helper()
 	mark := "hunter2-of-the-mirror"
 	root := t.TempDir()
 	for at, text := range map[string]string{
@@ -509,7 +520,7 @@ func nothingLeft(t *testing.T, w *world, base string) {
 			t.Fatal(err)
 		}
 	}
-	s := w.store(t, func(c *image.Config) { c.Root = root })
+	s := w.store(t, func(c *image.Config) { c.Root = root; change(c) })
 	want := inline("FROM " + base + "\nRUN python3 -m pip config list | tr -d h | sed 's/^/seen /'; cat /etc/apt/apt.conf.d/zz-ebb /etc/apt/auth.conf.d/ebb.conf /etc/conda/.condarc $(sed -n 's/.*sourcelist \"\\(.*\\)\";/\\1/p' /etc/apt/apt.conf.d/zz-ebb) | tr -d h | sed 's/^/seen /'\n")
 	img, log := ensure(t, s, want)
 	// The build has seen them all; their letters h are left out, so that the log, which is
@@ -523,8 +534,20 @@ func nothingLeft(t *testing.T, w *world, base string) {
 		t.Errorf("a build of bookworm sees sources of sid:\n%s", log)
 	}
 	file := filepath.Join(t.TempDir(), "image.tar")
-	if out, err := w.engine.Docker(t.Context(), "save", "-o", file, img.ID); err != nil {
-		t.Fatalf("save: %v: %s", err, out)
+	archive, err := w.api.ImageSave(t.Context(), []string{img.ID})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer archive.Close()
+	out, err := os.Create(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.Copy(out, archive); err != nil {
+		t.Fatal(err)
+	}
+	if err := out.Close(); err != nil {
+		t.Fatal(err)
 	}
 	saved, err := tarball.ImageFromPath(file, nil)
 	if err != nil {
@@ -573,7 +596,7 @@ func programs(t *testing.T, w *world, base string) {
 	s := w.store(t, func(c *image.Config) { c.Programs = []string{none} })
 	refused(t, s, inline("FROM "+base+"\nRUN echo programs\n"), "cannot build images", "28.2.2 has no plugin buildx", "docker-buildx-plugin")
 	s = w.store(t, func(c *image.Config) { c.Programs = []string{} })
-	refused(t, s, inline("FROM "+base+"\nRUN echo programs\n"), "neither docker nor podman")
+	refused(t, s, inline("FROM "+base+"\nRUN echo programs\n"), "no docker program")
 }
 
 func stopped(t *testing.T, w *world, base string) {
