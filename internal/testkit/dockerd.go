@@ -95,7 +95,7 @@ func startDockerd(t testing.TB, prepare func(data string) error) *Dockerd {
 			t.Logf("engine's log, its end:\n%s", text[max(0, len(text)-3000):])
 		}
 		_ = log.Close()
-		_ = exec.Command("ip", "link", "delete", bridge).Run()
+		forgetBridge(bridge)
 		UnmountBelow(dir)
 		_ = os.RemoveAll(dir)
 	})
@@ -135,6 +135,20 @@ func makeBridge() (string, error) {
 		return name, err
 	}
 	return "", errors.New("no network is free for a bridge")
+}
+
+// forgetBridge removes a bridge, and the rules for it, which an engine leaves.
+func forgetBridge(name string) {
+	for _, table := range []string{"nat", "filter"} {
+		rules, _ := exec.Command("iptables", "-w", "-t", table, "-S").Output()
+		for rule := range strings.SplitSeq(string(rules), "\n") {
+			if words := strings.Fields(rule); len(words) > 0 && words[0] == "-A" && slices.Contains(words, name) {
+				words[0] = "-D"
+				_ = exec.Command("iptables", append([]string{"-w", "-t", table}, words...)...).Run()
+			}
+		}
+	}
+	_ = exec.Command("ip", "link", "delete", name).Run()
 }
 
 func taken(network string) bool {
