@@ -38,6 +38,7 @@ type Engine struct {
 	Kind     string `json:"kind"`   // Docker, Podman
 	Version  string `json:"version"`
 	Rootless bool   `json:"rootless,omitempty"` // root in a container is the user whose engine it is
+	NoLimits bool   `json:"noLimits,omitempty"` // it sets none: rootless, and control groups of version 1
 	GPUs     bool   `json:"gpus,omitempty"`     // it can give devices of NVIDIA's to containers
 }
 
@@ -120,6 +121,7 @@ func ask(ctx context.Context, socket string) (Engine, error) {
 	if st, err := os.Stat(socket); err == nil && st.Sys().(*syscall.Stat_t).Uid != 0 { // older Podmans do not say
 		e.Rootless = true
 	}
+	e.NoLimits = e.Rootless && info.Info.CgroupVersion == "1"
 	_, e.GPUs = info.Info.Runtimes["nvidia"]
 	e.GPUs = e.GPUs || len(info.Info.DiscoveredDevices) > 0
 	return e, nil

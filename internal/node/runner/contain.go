@@ -49,6 +49,8 @@ func (r *Runner) lookForEngine() string {
 	switch {
 	case err == nil && len(r.cfg.GPUs) > 0 && !e.GPUs:
 		return fmt.Sprintf("%s on this node gives no GPUs to containers: the NVIDIA container toolkit is not set up.", e)
+	case err == nil && e.NoLimits:
+		return fmt.Sprintf("vCPUs and memory of a size are not enforced in containers: %s and control groups of version 1 set no limits.", e)
 	case err != nil && (r.cfg.Containers.Use == "required" || r.cfg.Containers.Engine != ""):
 		return fmt.Sprintf("Jobs cannot run in containers on this node: %s.", err)
 	}
