@@ -51,7 +51,36 @@ func StartDocker(t testing.TB) *Docker {
 
 // Contain lets the server's nodes run jobs in containers of an engine. Otherwise
 // they do not, whatever the machine has.
-func Contain(d *Docker) Option { return Env("EBB_CONTAINER=auto", "DOCKER_HOST=unix://"+d.Socket) }
+func Contain(d *Docker) Option {
+	return func(s *Server) {
+		s.docker = d
+		Env("EBB_CONTAINER=auto", "DOCKER_HOST=unix://"+d.Socket)(s)
+	}
+}
+
+// forget removes what nodes that were killed could not give back: the containers
+// end by themselves, and their network stays.
+func (d *Docker) forget(installation string) error {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	marked := make(client.Filters).Add("label", "ebb.installation="+installation)
+	for {
+		containers, err := d.Client.ContainerList(ctx, client.ContainerListOptions{All: true, Filters: marked})
+		if err != nil {
+			return err
+		}
+		for _, c := range containers.Items {
+			_, _ = d.Client.ContainerRemove(ctx, c.ID, client.ContainerRemoveOptions{Force: true, RemoveVolumes: true})
+		}
+		networks, err := d.Client.NetworkList(ctx, client.NetworkListOptions{Filters: marked})
+		if err != nil || len(networks.Items)+len(containers.Items) == 0 {
+			return err
+		}
+		for _, n := range networks.Items {
+			_, _ = d.Client.NetworkRemove(ctx, n.ID, client.NetworkRemoveOptions{})
+		}
+	}
+}
 
 func answers(socket string) bool {
 	c, err := client.New(client.WithHost("unix://" + socket))

@@ -66,6 +66,7 @@ type Server struct {
 	env    []string
 	listen string
 	onPath bool
+	docker *Docker // nil: jobs are processes
 	cmd    *exec.Cmd
 	log    *os.File
 	ended  chan struct{}
@@ -285,6 +286,11 @@ func (s *Server) cleanup() {
 		}
 		for pid := range left {
 			_ = syscall.Kill(pid, syscall.SIGKILL)
+		}
+	}
+	if s.docker != nil {
+		if err := s.docker.forget(s.Client().File().TenantID); err != nil {
+			s.t.Errorf("remove what is left on the engine: %v", err)
 		}
 	}
 	if s.t.Failed() {
