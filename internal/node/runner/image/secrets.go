@@ -232,8 +232,7 @@ func firstOf(paths ...string) string {
 // apt is what this machine's apt is told.
 type apt struct{ conf, sources, auth, release string }
 
-// hostApt reads apt's proxies, passwords, and where its packages come from, as far
-// as that is not Debian's or Ubuntu's own place.
+// hostApt reads apt's proxies, passwords, and where its packages come from.
 func (s *Store) hostApt() apt {
 	at := func(p string) string { return filepath.Join(s.cfg.Root, p) }
 	a := apt{release: releaseOf(firstOf(at("etc/os-release"), at("usr/lib/os-release")))}
@@ -269,11 +268,7 @@ func releaseOf(text string) string {
 	return ""
 }
 
-// usual are the places that images' own settings name.
-var usual = []string{"://deb.debian.org/", "://security.debian.org/", "://archive.ubuntu.com/", "://security.ubuntu.com/", "://ports.ubuntu.com/"}
-
-// mirrors are this machine's sources of its own release's packages, one a line;
-// empty: they are the usual ones.
+// mirrors are this machine's sources of its own release's packages, one a line.
 func (s *Store) mirrors(release string) string {
 	if release == "" {
 		return ""
@@ -291,9 +286,7 @@ func (s *Store) mirrors(release string) string {
 	for _, f := range deb822 {
 		lines = append(lines, stanzas(firstOf(f), release)...)
 	}
-	if !slices.ContainsFunc(lines, func(l string) bool {
-		return !slices.ContainsFunc(usual, func(u string) bool { return strings.Contains(l, u) })
-	}) {
+	if len(lines) == 0 {
 		return ""
 	}
 	return strings.Join(lines, "\n") + "\n"
