@@ -24,7 +24,8 @@ import (
 // TestImages has jobs run in images that their node pulls from a registry and builds,
 // by both SDKs: an engine of the test's own has none of them.
 func TestImages(t *testing.T) {
-	t.Parallel()
+	// Not in parallel: a second engine that starts or ends lays its hands on the
+	// machine's network rules, and TestContainers has one of its own.
 	d := testkit.StartDockerd(t)
 	images := registry.New(registry.Logger(log.New(io.Discard, "", 0)))
 	open := httptest.NewServer(images)
